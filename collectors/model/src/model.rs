@@ -1,0 +1,135 @@
+//! What is shown: rates, history, marks and findings, derived from samples.
+//!
+//! [`Model::advance`] is the only way forward. It takes the new sample by swapping
+//! buffers, so that a warm tick allocates nothing, and gives the caller an old one
+//! to fill next.
+
+pub mod cgroups;
+pub mod cores;
+pub mod own;
+pub mod tracing;
+
+use crate::change::Entry;
+use crate::frame::{Frame, Header};
+use crate::rules::{self, Finding};
+use crate::sample::Sample;
+
+/// How many changes are kept for display.
+const CHANGES_KEPT: usize = 200;
+
+/// Everything that panes draw.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    header: Option<Box<Header>>,
+    now: Sample,
+    before: Sample,
+    samples: u64,
+    /// Per-CPU rates and history.
+    pub cores: cores::CoresModel,
+    /// Zombies over time.
+    pub cgroups: cgroups::CgroupsModel,
+    /// What changed in the tracing state since the first sample.
+    pub tracing: tracing::TracingModel,
+    /// stalltop's own cost as shares of one CPU.
+    pub own: own::OwnModel,
+    changes: Vec<Entry>,
+    findings: Vec<Finding>,
+}
+
+impl Model {
+    /// An empty model: nothing known yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes one frame. A sample's buffers are swapped for older ones, to be filled again.
+    pub fn apply(&mut self, frame: &mut Frame) {
+        match frame {
+            Frame::Header(header) => self.set_header((**header).clone()),
+            Frame::Sample(sample) => self.advance(sample),
+            Frame::Change(entry) => self.note_change((**entry).clone()),
+            Frame::Unknown => {}
+        }
+    }
+
+    /// Facts about the host and the recording, once known.
+    pub fn set_header(&mut self, header: Header) {
+        self.cores.set_topology(&header.host.topology);
+        self.header = Some(Box::new(header));
+    }
+
+    /// Takes the next sample, and leaves an old one's buffers in `next`.
+    pub fn advance(&mut self, next: &mut Sample) {
+        std::mem::swap(&mut self.before, &mut self.now);
+        std::mem::swap(&mut self.now, next);
+        let restarted = self.now.at_ns <= self.before.at_ns;
+        let before = (self.samples > 0 && !restarted).then_some(&self.before);
+        self.samples += 1;
+        self.cores.advance(before, &self.now);
+        self.cgroups.advance(&self.now);
+        self.tracing
+            .advance(&self.now, self.cores.newest().unwrap_or(0));
+        self.own.advance(before, &self.now);
+        self.findings.clear();
+        // Moved out so that rules see the model without the list they fill.
+        let mut findings = std::mem::take(&mut self.findings);
+        rules::check_all(self, &mut findings);
+        self.findings = findings;
+    }
+
+    /// Takes a journal entry: a change that was planned, done or undone. A later state of
+    /// the same entry replaces the earlier one.
+    pub fn note_change(&mut self, entry: Entry) {
+        match self
+            .changes
+            .iter_mut()
+            .find(|e| e.id == entry.id && e.boot == entry.boot)
+        {
+            Some(known) => *known = entry,
+            None => {
+                if self.changes.len() == CHANGES_KEPT {
+                    self.changes.remove(0);
+                }
+                self.changes.push(entry);
+            }
+        }
+    }
+
+    /// The host's facts, once known.
+    pub fn header(&self) -> Option<&Header> {
+        self.header.as_deref()
+    }
+
+    /// The newest sample; empty before the first.
+    pub fn now(&self) -> &Sample {
+        &self.now
+    }
+
+    /// The sample before the newest one, if there is one.
+    pub fn before(&self) -> Option<&Sample> {
+        (self.samples > 1).then_some(&self.before)
+    }
+
+    /// How many samples were taken.
+    pub fn samples(&self) -> u64 {
+        self.samples
+    }
+
+    /// Journaled changes, oldest first.
+    pub fn changes(&self) -> &[Entry] {
+        &self.changes
+    }
+
+    /// What is wrong on this host, gravest first. Empty on a healthy one.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether the host runs in a virtual machine: its softirqs may be late because
+    /// the hypervisor paused a CPU.
+    pub fn is_virtual(&self) -> bool {
+        self.header()
+            .and_then(|h| h.host.virtual_machine.get())
+            .unwrap_or(false)
+    }
+}

@@ -1,0 +1,389 @@
+//! Why something is not measured, and what would mend it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::Name;
+
+/// A measured value, or the reason why there is none. Absence is never zero.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reading<T> {
+    /// Measured.
+    Value(T),
+    /// Not measured, and why.
+    Off(Reason),
+}
+
+impl<T> Reading<T> {
+    /// The value, if measured.
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Value(v) => Some(v),
+            Self::Off(_) => None,
+        }
+    }
+
+    /// Mutable access to the value, if measured.
+    pub fn value_mut(&mut self) -> Option<&mut T> {
+        match self {
+            Self::Value(v) => Some(v),
+            Self::Off(_) => None,
+        }
+    }
+
+    /// The reason, if not measured.
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Value(_) => None,
+            Self::Off(reason) => Some(reason),
+        }
+    }
+
+    /// Borrows the value or the reason.
+    pub fn as_ref(&self) -> Result<&T, &Reason> {
+        match self {
+            Self::Value(v) => Ok(v),
+            Self::Off(reason) => Err(reason),
+        }
+    }
+
+    /// Applies `f` to a measured value and keeps a reason as it is.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Reading<U> {
+        match self {
+            Self::Value(v) => Reading::Value(f(v)),
+            Self::Off(reason) => Reading::Off(reason),
+        }
+    }
+}
+
+impl<T: Copy> Reading<T> {
+    /// The value, if measured, by copy.
+    pub fn get(&self) -> Option<T> {
+        self.value().copied()
+    }
+}
+
+impl<T> Default for Reading<T> {
+    fn default() -> Self {
+        Self::Off(Reason::Starting)
+    }
+}
+
+impl<T> From<Result<T, Reason>> for Reading<T> {
+    fn from(result: Result<T, Reason>) -> Self {
+        match result {
+            Ok(v) => Self::Value(v),
+            Err(reason) => Self::Off(reason),
+        }
+    }
+}
+
+/// Why a source gives no value. `Display` says what is missing, [`Reason::fix`] how to mend it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Reason {
+    /// The first reading has not been taken yet.
+    Starting,
+    /// The source exists but nobody asked for it (on-demand sources).
+    NotAsked,
+    /// The process lacks a capability, named as in capabilities(7).
+    NoCapability {
+        /// For example `CAP_BPF`.
+        need: Name,
+    },
+    /// The kernel has no BTF of its own types (`/sys/kernel/btf/vmlinux`).
+    NoBtf,
+    /// The running kernel's BTF lacks a type or field that is needed.
+    NoBtfField {
+        /// For example `task_struct.sched_info`.
+        field: Name,
+    },
+    /// The kernel is older than the feature.
+    KernelTooOld {
+        /// What is needed, for example `5.8`.
+        need: Name,
+        /// What runs.
+        have: Name,
+    },
+    /// A file is missing.
+    NoFile {
+        /// Its path.
+        path: Name,
+    },
+    /// A file system is not mounted.
+    NotMounted {
+        /// Its type, for example `tracefs`.
+        fs: Name,
+        /// Where it belongs.
+        at: Name,
+    },
+    /// The kernel's lockdown mode refuses it (kernel_lockdown(7)).
+    Lockdown {
+        /// `integrity` or `confidentiality`.
+        level: Name,
+        /// What was refused, for example `/sys/kernel/debug/kprobes/enabled`.
+        what: Name,
+    },
+    /// The kernel was built without it.
+    NotBuilt {
+        /// The missing option, for example `CONFIG_KPROBES`.
+        config: Name,
+    },
+    /// The kernel has it, but leaves it off unless a boot parameter asks for it.
+    NotBooted {
+        /// What is off, for example `/proc/pressure`.
+        what: Name,
+        /// The parameter of the kernel command line, for example `psi=1`.
+        parameter: Name,
+    },
+    /// A tracepoint does not exist on this kernel.
+    NoTracepoint {
+        /// `category:name`.
+        name: Name,
+    },
+    /// The kernel refused the BPF program or its attachment.
+    Refused {
+        /// What was tried.
+        what: Name,
+        /// errno's text, or the last line of the verifier's log.
+        why: Name,
+    },
+    /// Reading failed with an operating system error.
+    Io {
+        /// The path.
+        path: Name,
+        /// The raw `errno`.
+        errno: i32,
+    },
+    /// A file's contents were not understood.
+    Parse {
+        /// The path.
+        path: Name,
+        /// The offending line or field, cut to a sane length.
+        near: Name,
+    },
+    /// Somebody else holds it.
+    Busy {
+        /// Who or what.
+        by: Name,
+    },
+    /// The kernel does not tell this on any version.
+    KernelDoesNotSay {
+        /// What it does not tell.
+        what: Name,
+    },
+    /// Switched off by the person who started stalltop.
+    SwitchedOff {
+        /// The option, for example `--no-bpf`.
+        option: Name,
+    },
+    /// The CPU has been offline since stalltop started.
+    CpuOffline {
+        /// Its number.
+        cpu: u32,
+    },
+    /// The source of frames (a recording, a demonstration) does not hold it.
+    NotRecorded,
+    /// Stopped by stalltop itself to keep within its budget.
+    OverBudget {
+        /// What was stopped.
+        what: Name,
+    },
+}
+
+impl Reason {
+    /// A reason from an operating system error on `path`, naming the cause where it is known.
+    pub fn from_io(path: &str, error: &std::io::Error) -> Self {
+        match error.raw_os_error() {
+            // ENOENT and ENODEV: the numbers are the same on every Linux architecture.
+            Some(2 | 19) => Self::NoFile { path: path.into() },
+            Some(errno) => Self::Io {
+                path: path.into(),
+                errno,
+            },
+            None => Self::Parse {
+                path: path.into(),
+                near: error.to_string().into(),
+            },
+        }
+    }
+
+    /// A [`Reason::Parse`], its context cut to 80 characters.
+    pub fn parse(path: &str, near: &[u8]) -> Self {
+        let near = String::from_utf8_lossy(&near[..near.len().min(320)]);
+        Self::Parse {
+            path: path.into(),
+            near: near.chars().take(80).collect::<String>().into(),
+        }
+    }
+
+    /// The exact command, setting or step that mends it, or why nothing can.
+    pub fn fix(&self) -> Arc<str> {
+        match self {
+            Self::Starting => "wait for the next tick".into(),
+            Self::NotAsked => "open the pane that shows it".into(),
+            Self::NoCapability { need } => format!(
+                "run as root, or: setcap {}+ep $(command -v stalltop)",
+                need.to_lowercase()
+            )
+            .into(),
+            Self::NoBtf => "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y".into(),
+            Self::NoBtfField { .. } => {
+                "none on this kernel: its types differ from all that stalltop knows".into()
+            }
+            Self::KernelTooOld { need, .. } => format!("boot a kernel of {need} or newer").into(),
+            Self::NoFile { path } => {
+                format!("none on this host: the kernel does not provide {path}").into()
+            }
+            Self::NotMounted { fs, at } => format!("mount -t {fs} {fs} {at}").into(),
+            Self::Lockdown { .. } => {
+                "boot without lockdown= (and without Secure Boot), nothing can lift it at run time"
+                    .into()
+            }
+            Self::NotBuilt { config } => format!("boot a kernel built with {config}=y").into(),
+            Self::NotBooted { parameter, .. } => {
+                format!("add {parameter} to the kernel command line and reboot").into()
+            }
+            Self::NoTracepoint { .. } => "none: this kernel does not have the tracepoint".into(),
+            Self::Refused { .. } => "stalltop doctor shows what is used instead".into(),
+            Self::Io { path, errno } => match errno {
+                1 | 13 => format!("run as root; then check: ls -l {path}").into(),
+                // EROFS: containers get /proc/sys read-only.
+                30 => "run stalltop on the host itself: this mount is read-only".into(),
+                _ => format!("check by hand: cat {path}").into(),
+            },
+            Self::Parse { path, .. } => format!("report the contents of {path} as a bug").into(),
+            Self::Busy { by } => format!("wait for, or stop: {by}").into(),
+            Self::KernelDoesNotSay { .. } => "none: no kernel tells this".into(),
+            Self::SwitchedOff { option } => format!("start stalltop without {option}").into(),
+            Self::CpuOffline { cpu } => {
+                format!("echo 1 > /sys/devices/system/cpu/cpu{cpu}/online").into()
+            }
+            Self::NotRecorded => "run stalltop live on the host".into(),
+            Self::OverBudget { .. } => "a longer --tick leaves more room".into(),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Starting => write!(f, "starting"),
+            Self::NotAsked => write!(f, "not asked for yet"),
+            Self::NoCapability { need } => write!(f, "{need} is missing"),
+            Self::NoBtf => write!(f, "this kernel has no BTF (/sys/kernel/btf/vmlinux)"),
+            Self::NoBtfField { field } => write!(f, "this kernel's BTF has no {field}"),
+            Self::KernelTooOld { need, have } => write!(f, "needs kernel {need}, this is {have}"),
+            Self::NoFile { path } => write!(f, "{path} does not exist"),
+            Self::NotMounted { fs, at } => write!(f, "{fs} is not mounted at {at}"),
+            Self::Lockdown { level, what } => write!(f, "lockdown={level} refuses {what}"),
+            Self::NotBuilt { config } => write!(f, "the kernel was built without {config}"),
+            Self::NotBooted { what, parameter } => {
+                write!(f, "{what} is off: this kernel needs {parameter} at boot")
+            }
+            Self::NoTracepoint { name } => write!(f, "tracepoint {name} does not exist"),
+            Self::Refused { what, why } => write!(f, "the kernel refused {what}: {why}"),
+            Self::Io { path, errno } => {
+                write!(f, "{path}: {}", std::io::Error::from_raw_os_error(*errno))
+            }
+            Self::Parse { path, near } => write!(f, "{path}: not understood near {near:?}"),
+            Self::Busy { by } => write!(f, "in use by {by}"),
+            Self::KernelDoesNotSay { what } => write!(f, "the kernel does not tell {what}"),
+            Self::SwitchedOff { option } => write!(f, "switched off by {option}"),
+            Self::CpuOffline { cpu } => write!(f, "cpu {cpu} is offline"),
+            Self::NotRecorded => write!(f, "not in this recording"),
+            Self::OverBudget { what } => {
+                write!(f, "{what} paused to stay within stalltop's budget")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Reason {}
+
+/// How a reason looks in JSON: the machine's `kind` and fields, the person's text and fix.
+#[derive(Serialize, Deserialize)]
+struct OffBody {
+    reason: String,
+    fix: Arc<str>,
+    code: Reason,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Off {
+    off: OffBody,
+}
+
+impl<T: Serialize> Serialize for Reading<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Value(v) => v.serialize(serializer),
+            Self::Off(reason) => Off {
+                off: OffBody {
+                    reason: reason.to_string(),
+                    fix: reason.fix(),
+                    code: reason.clone(),
+                },
+            }
+            .serialize(serializer),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Reading<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either<T> {
+            Off(Off),
+            Value(T),
+        }
+        Ok(match Either::deserialize(deserializer)? {
+            Either::Off(off) => Self::Off(off.off.code),
+            Either::Value(v) => Self::Value(v),
+        })
+    }
+}
+
+/// `Reading<()>`, "it works or it does not", as `true` or an `off` object.
+pub(crate) mod works {
+    use super::{Deserialize, Deserializer, Reading, Serialize, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(
+        works: &Reading<()>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match works {
+            Reading::Value(()) => serializer.serialize_bool(true),
+            Reading::Off(_) => works.serialize(serializer),
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Reading<()>, D::Error> {
+        Reading::<bool>::deserialize(deserializer).map(|works| works.map(|_| ()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn off_is_an_object_and_comes_back() {
+        let off: Reading<u64> = Reading::Off(Reason::NoCapability {
+            need: "CAP_BPF".into(),
+        });
+        let text = serde_json::to_string(&off).unwrap();
+        assert!(text.starts_with(r#"{"off":{"reason":"CAP_BPF is missing","fix":"run as root"#));
+        assert_eq!(serde_json::from_str::<Reading<u64>>(&text).unwrap(), off);
+        assert_eq!(
+            serde_json::from_str::<Reading<u64>>("5").unwrap(),
+            Reading::Value(5)
+        );
+        assert!(serde_json::from_str::<Reading<u64>>("null").is_err());
+    }
+}

@@ -1,0 +1,142 @@
+//! What is wrong on this host, in one sentence with numbers.
+//!
+//! Rules are pure functions over the [`Model`]. A healthy host has no finding.
+
+mod cores;
+mod memory;
+mod tracing;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Model;
+
+/// The window over which rules look back, ns.
+pub const WINDOW_NS: u64 = 60_000_000_000;
+
+/// How grave a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing, no harm measured.
+    Info,
+    /// Harm measured.
+    Warning,
+    /// Work is being held up now.
+    Critical,
+}
+
+impl Severity {
+    /// The glyph that goes with its colour.
+    pub fn glyph(self) -> &'static str {
+        match self {
+            Self::Info => "·",
+            Self::Warning => "▲",
+            Self::Critical => "✖",
+        }
+    }
+}
+
+/// Something wrong on this host.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Finding {
+    /// The rule that found it.
+    pub id: &'static str,
+    /// The incident of the project's list that it resembles: `I1`, `I2`; empty for none.
+    pub incident: &'static str,
+    /// How grave.
+    pub severity: Severity,
+    /// One sentence with the numbers.
+    pub sentence: String,
+    /// What it rests on, a line each.
+    pub evidence: Vec<String>,
+    /// The action, by its id in the action table, that a person may want; empty for none.
+    pub action: &'static str,
+    /// The pane that shows the evidence.
+    pub pane: &'static str,
+    /// What would show that this finding is wrong.
+    pub disproof: &'static str,
+}
+
+/// A rule: an id for the table and its check.
+pub struct Rule {
+    /// Its id, the same as its finding's.
+    pub id: &'static str,
+    /// What it looks for.
+    pub doc: &'static str,
+    /// Looks for it.
+    pub check: fn(&Model) -> Option<Finding>,
+}
+
+/// All rules.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "late-softirqs",
+        doc: "softirqs enter long after they were raised",
+        check: cores::late_softirqs,
+    },
+    Rule {
+        id: "long-handlers",
+        doc: "softirq handlers run for long",
+        check: cores::long_handlers,
+    },
+    Rule {
+        id: "starved-ksoftirqd",
+        doc: "ksoftirqd is runnable but does not get its CPU",
+        check: cores::starved_ksoftirqd,
+    },
+    Rule {
+        id: "dropped-packets",
+        doc: "a CPU's packet backlog overflows",
+        check: cores::dropped_packets,
+    },
+    Rule {
+        id: "slow-memory-stat",
+        doc: "reads of memory.stat are slow, or zombie cgroups many",
+        check: memory::slow_memory_stat,
+    },
+    Rule {
+        id: "kprobes-on",
+        doc: "kernel probes are armed",
+        check: tracing::kprobes_on,
+    },
+    Rule {
+        id: "tracer-on",
+        doc: "a tracer other than nop is active",
+        check: tracing::tracer_on,
+    },
+    Rule {
+        id: "unread-events",
+        doc: "trace events are on and nobody reads their buffer",
+        check: tracing::unread_events,
+    },
+];
+
+/// Fills `out` with the findings of all rules, gravest first, in table order within.
+pub fn check_all(model: &Model, out: &mut Vec<Finding>) {
+    out.extend(RULES.iter().filter_map(|rule| (rule.check)(model)));
+    out.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_model_has_no_finding() {
+        let mut out = Vec::new();
+        check_all(&Model::new(), &mut out);
+        assert_eq!(out, []);
+    }
+
+    #[test]
+    fn ids_are_unique_and_documented() {
+        for (i, rule) in RULES.iter().enumerate() {
+            assert!(!rule.doc.is_empty());
+            assert!(
+                RULES[..i].iter().all(|other| other.id != rule.id),
+                "{}",
+                rule.id
+            );
+        }
+    }
+}

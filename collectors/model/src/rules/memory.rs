@@ -1,0 +1,153 @@
+//! Findings on zombie memory cgroups and slow reads of their statistics (I2).
+
+use super::{Finding, Severity};
+use crate::model::Model;
+use crate::sample::Cgroup;
+use crate::units::{Count, Duration};
+
+/// A read of memory.stat that takes this long holds its CPU long enough to be felt, ns.
+const SLOW_READ_NS: u64 = 5_000_000;
+/// From how many zombies on they are worth a line even while reads are fast.
+const MANY_ZOMBIES: u64 = 1_000;
+/// The same where they multiply: so many, and so many more a minute.
+const GROWING: (u64, f64) = (100, 60.0);
+
+pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
+    let cgroups = model.now().cgroups.value()?;
+    let zombies = cgroups.zombies.get();
+    let slowest: Option<(&Cgroup, u64)> = cgroups
+        .rows
+        .iter()
+        .filter_map(|row| Some((row, row.read.value()?.smoothed_ns)))
+        .max_by_key(|(_, ns)| *ns);
+    let slow = slowest.filter(|(_, ns)| *ns >= SLOW_READ_NS);
+    let many = zombies.is_some_and(|z| z >= MANY_ZOMBIES);
+    let growing = zombies.is_some_and(|z| z >= GROWING.0)
+        && model
+            .cgroups
+            .zombies_per_minute()
+            .is_some_and(|(rate, _)| rate >= GROWING.1);
+    if slow.is_none() && !many && !growing {
+        return None;
+    }
+    let mut sentence = match slow {
+        Some((row, ns)) => format!(
+            "reading memory.stat of {} takes {}{}",
+            row.owner.name,
+            Duration(ns),
+            stale(model.now().at_ns, row)
+        ),
+        None => "reads of memory.stat are fast".to_owned(),
+    };
+    if let (None, Some((_, ns))) = (slow, slowest) {
+        sentence = format!("{sentence} (slowest {})", Duration(ns));
+    }
+    if let Some(zombies) = zombies {
+        sentence = format!(
+            "{} zombie memory cgroups{}; {sentence}",
+            Count(zombies),
+            trend(model)
+        );
+    }
+    let evidence = slowest.map(|(row, ns)| {
+        format!(
+            "{}: our own reads take {}, smoothed over the last ones",
+            row.path,
+            Duration(ns)
+        )
+    });
+    Some(Finding {
+        id: "slow-memory-stat",
+        incident: "I2",
+        severity: match slow {
+            Some((_, ns)) if ns >= 10 * SLOW_READ_NS => Severity::Critical,
+            Some(_) => Severity::Warning,
+            None => Severity::Info,
+        },
+        sentence,
+        evidence: evidence.into_iter().collect(),
+        action: "drop-caches",
+        pane: "cgroups",
+        disproof: "the read stays slow after the zombies are gone",
+    })
+}
+
+/// From this age on a figure's age is told, ns.
+const STALE_NS: u64 = 10_000_000_000;
+
+/// ` as of 25 s ago`, for a row that was not read lately.
+fn stale(now_ns: u64, row: &Cgroup) -> String {
+    let age_ns = now_ns.saturating_sub(row.read_at_ns);
+    if row.read_at_ns == 0 || age_ns < STALE_NS {
+        return String::new();
+    }
+    format!(" as of {} ago", minutes(age_ns))
+}
+
+/// The window of a trend: `2 min`, `45 s`.
+fn minutes(span_ns: u64) -> String {
+    let seconds = span_ns / 1_000_000_000;
+    match seconds {
+        0..90 => format!("{seconds} s"),
+        _ => format!("{} min", (seconds + 30) / 60),
+    }
+}
+
+fn trend(model: &Model) -> String {
+    match model.cgroups.zombies_per_minute() {
+        Some((rate, span_ns)) if rate.abs() >= 0.5 => {
+            format!(" ({rate:+.0}/min over {})", minutes(span_ns))
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::Reading;
+    use crate::sample::{CgroupLayout, Cgroups, Sample};
+
+    fn model(zombies: impl Fn(u64) -> u64) -> Model {
+        let mut model = Model::new();
+        for second in 1..=30 {
+            let cgroups = Cgroups {
+                layout: CgroupLayout::V2,
+                mount: "/sys/fs/cgroup".into(),
+                zombies: Reading::Value(zombies(second)),
+                visible: 1,
+                sweep: crate::sample::Sweep::default(),
+                rows: Vec::new(),
+            };
+            model.advance(&mut Sample {
+                at_ns: second * 1_000_000_000,
+                cgroups: Reading::Value(Arc::new(cgroups)),
+                ..Sample::default()
+            });
+        }
+        model
+    }
+
+    #[test]
+    fn many_zombies_or_ever_more_are_a_finding_and_few_are_none() {
+        assert_eq!(slow_memory_stat(&model(|_| 999)), None);
+        assert_eq!(slow_memory_stat(&model(|second| second * 3)), None);
+        let many = slow_memory_stat(&model(|_| 4_812)).unwrap();
+        assert_eq!(many.severity, Severity::Info);
+        assert!(
+            many.sentence.starts_with("4,812 zombie memory cgroups; "),
+            "{}",
+            many.sentence
+        );
+        let growing = slow_memory_stat(&model(|second| 100 + second * 2)).unwrap();
+        assert!(
+            growing
+                .sentence
+                .starts_with("160 zombie memory cgroups (+120/min"),
+            "{}",
+            growing.sentence
+        );
+    }
+}

@@ -1,0 +1,48 @@
+//! One moment of one host: raw, cumulative, timestamped.
+
+mod cgroup;
+mod cpu;
+mod host;
+mod own;
+mod tracing;
+
+pub use cgroup::{Cgroup, CgroupLayout, Cgroups, MemoryVersion, ReadTiming, Sweep};
+pub use cpu::{
+    Cores, CoresSource, CpuSample, CpuTimes, Hardirq, Ksoftirqd, SOFTIRQS, Softirq, SoftirqTiming,
+    Softnet, Vector,
+};
+pub use host::{CpuTopology, Host, Lockdown, Preemption, Pressure, PressureLine, System};
+pub use own::{OwnCost, ProgramHealth};
+pub use tracing::{
+    Attachment, BpfLink, BpfObjects, BpfProgram, DynamicEvent, DynamicKind, EnableState, Event,
+    HeldBy, Holder, Instance, KernelProbe, KernelProbeKind, KernelProbes, Owner, OwnerKind,
+    Tracefs, Tracing,
+};
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::Reading;
+
+/// One moment of one host. Buffers are reused from tick to tick: fill, do not replace.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// `CLOCK_BOOTTIME`, ns: orders samples and divides differences.
+    pub at_ns: u64,
+    /// `CLOCK_REALTIME`, ns since 1970: for people.
+    pub wall_ns: u64,
+    /// Load, pressure and memory of the whole host.
+    pub system: System,
+    /// Where the per-CPU softirq figures come from.
+    pub cores: Cores,
+    /// Every present CPU, ascending by number.
+    pub cpus: Vec<CpuSample>,
+    /// What is switched on in the kernel's tracing machinery; shared while unchanged.
+    pub tracing: Arc<Tracing>,
+    /// Memory cgroups; shared while unchanged, as it is swept in the background.
+    pub cgroups: Reading<Arc<Cgroups>>,
+    /// What stalltop itself costs.
+    #[serde(rename = "self")]
+    pub own: OwnCost,
+}

@@ -1,0 +1,5 @@
+mod backoff;
+mod fake;
+mod fixtures;
+mod parsers;
+mod tree;

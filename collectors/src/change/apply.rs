@@ -1,0 +1,204 @@
+//! Carrying out a plan: journal, look again, write, read back, journal.
+//!
+//! The order is what makes a change safe to interrupt at any point. The intent is on
+//! disk before the first write, with what each file read before; so whatever a crash
+//! leaves behind, every item reads either `before` (not written yet) or `after`
+//! (written), and undo can tell which.
+
+use std::io;
+
+use stalltop_model::change::{ChangeError, Entry, Outcome, Plan, Request, Write};
+
+use crate::Env;
+
+use super::drop_caches;
+use super::journal::OpenJournal;
+use super::target::Target;
+use super::writer::Writer;
+
+/// How far a change has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Writes done and read back.
+    pub done: usize,
+    /// Writes of the plan.
+    pub of: usize,
+}
+
+/// Why a change stopped, and what was written down of it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{error}")]
+pub struct Failure {
+    /// Why.
+    pub error: ChangeError,
+    /// The journal's entry, where the change had begun: `stalltop undo` puts back what was
+    /// written. `None` where nothing was.
+    pub entry: Option<Box<Entry>>,
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        Self { error, entry: None }
+    }
+}
+
+/// Carries out a plan; gives the journal's entry of it. `progress` is called before the
+/// first write and after each.
+///
+/// # Errors
+/// [`Failure`]: nothing is written once a value has moved, the kernel refuses a write, or
+/// does not show what was written. What was written until then is in the journal.
+pub fn apply(
+    writer: &Writer,
+    plan: &Plan,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Entry, Failure> {
+    if matches!(plan.request, Request::DropCaches { .. }) {
+        return drop_caches::run(writer, plan, &mut |_| ());
+    }
+    let env = writer.env();
+    let mut journal = OpenJournal::open(&env, writer.journal())?;
+    let undoes = still_to_undo(&journal, plan)?;
+    for write in &plan.writes {
+        Writer::check(&env, write)?;
+    }
+    look_ahead(&env, plan)?;
+
+    let mut entry = journal.intend(plan, undoes)?;
+    let of = plan.writes.len();
+    progress(Progress { done: 0, of });
+    for (n, write) in plan.writes.iter().enumerate() {
+        if let Err((error, wrote)) = step(writer, &env, write) {
+            entry.outcome = Outcome::Failed {
+                written: u32::try_from(n + usize::from(wrote)).unwrap_or(u32::MAX),
+                why: error.to_string().into(),
+            };
+            journal.outcome(&entry).map_err(|e| Failure {
+                error: e,
+                entry: Some(Box::new(entry.clone())),
+            })?;
+            return Err(Failure {
+                error,
+                entry: Some(Box::new(entry)),
+            });
+        }
+        progress(Progress { done: n + 1, of });
+    }
+    finish(&mut journal, &mut entry)?;
+    Ok(entry)
+}
+
+/// The entry that an undo plan undoes, if it still is to be undone.
+fn still_to_undo(journal: &OpenJournal, plan: &Plan) -> Result<Option<u64>, ChangeError> {
+    let Request::Undo {
+        entry: Some(id), ..
+    } = plan.request
+    else {
+        return Ok(None);
+    };
+    match journal.journal.entry(id) {
+        Some(entry) if journal.journal.can_undo(entry) => Ok(Some(id)),
+        Some(Entry {
+            outcome: Outcome::Undone { by },
+            ..
+        }) => Err(ChangeError::NothingToDo {
+            why: format!("{id} was undone meanwhile, by {by}").into(),
+        }),
+        _ => Err(ChangeError::NothingToDo {
+            why: format!("the journal has no entry {id} to undo any more").into(),
+        }),
+    }
+}
+
+/// Looks at every file before anything is written, where the plan's own writes do not
+/// bring about what the later ones expect.
+fn look_ahead(env: &Env, plan: &Plan) -> Result<(), ChangeError> {
+    let plain = |w: &Write| {
+        matches!(
+            Writer::check(env, w),
+            Ok(Target::Enable | Target::TracingOn | Target::CurrentTracer | Target::KprobesEnabled)
+        )
+    };
+    if plan.writes.iter().all(plain) {
+        for write in &plan.writes {
+            look(env, Writer::check(env, write)?, write)?;
+        }
+    }
+    Ok(())
+}
+
+/// Fails if the file, or what the write relies on, does not read as planned.
+fn look(env: &Env, target: Target, write: &Write) -> Result<(), ChangeError> {
+    if let Some(before) = &write.before {
+        let found = target.read(env, &write.path, write.item.as_deref());
+        expect(target, &write.path, before, found)?;
+    }
+    for kept in &write.kept {
+        let target = super::target::classify(env, &kept.path).unwrap_or(target);
+        expect(
+            target,
+            &kept.path,
+            &kept.value,
+            target.read(env, &kept.path, None),
+        )?;
+    }
+    Ok(())
+}
+
+fn expect(
+    target: Target,
+    path: &str,
+    expected: &str,
+    found: io::Result<String>,
+) -> Result<(), ChangeError> {
+    let found = found.unwrap_or_else(|e| format!("({e})"));
+    if target.same(&found, expected) {
+        return Ok(());
+    }
+    Err(ChangeError::Moved {
+        path: path.into(),
+        expected: expected.into(),
+        found: found.into(),
+    })
+}
+
+/// Looks, writes, reads back. An error comes with whether the kernel took the write.
+fn step(writer: &Writer, env: &Env, write: &Write) -> Result<(), (ChangeError, bool)> {
+    let target = Writer::check(env, write).map_err(|e| (e, false))?;
+    look(env, target, write).map_err(|e| (e, false))?;
+    writer.write(env, write).map_err(|e| (e, false))?;
+    let Some(after) = &write.after else {
+        return Ok(());
+    };
+    let found = target
+        .read(env, &write.path, write.item.as_deref())
+        .unwrap_or_else(|e| format!("({e})"));
+    if target.took(&found, after) {
+        return Ok(());
+    }
+    let error = ChangeError::NotTaken {
+        path: write.path.clone(),
+        wanted: after.clone(),
+        found: found.into(),
+    };
+    Err((error, true))
+}
+
+/// Journals that all is done, and that an undone entry is undone.
+fn finish(journal: &mut OpenJournal, entry: &mut Entry) -> Result<(), Failure> {
+    entry.outcome = Outcome::Done;
+    let written = journal.outcome(entry).and_then(|()| {
+        let undone = entry.undoes.and_then(|id| journal.journal.entry(id));
+        match undone.cloned() {
+            Some(mut undone) => {
+                undone.outcome = Outcome::Undone { by: entry.id };
+                journal.outcome(&undone)
+            }
+            None => Ok(()),
+        }
+    });
+    written.map_err(|error| Failure {
+        error,
+        entry: Some(Box::new(entry.clone())),
+    })
+}

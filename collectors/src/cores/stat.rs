@@ -1,0 +1,56 @@
+//! The `cpuN` lines of `/proc/stat` (fs/proc/stat.c, `show_stat`): online CPUs only.
+
+use stalltop_model::sample::CpuTimes;
+
+use crate::file;
+
+/// Gives the times of each `cpuN` line to `each`. `tick_ns` is the length of one clock
+/// tick (`sysconf(_SC_CLK_TCK)`; 10 ms on nearly every machine). Columns that an old
+/// kernel does not print (steal before 2.6.11) count as 0.
+///
+/// # Errors
+/// The line that is not understood; what came before it was given.
+pub fn parse(bytes: &[u8], tick_ns: u64, mut each: impl FnMut(u32, CpuTimes)) -> Result<(), &[u8]> {
+    for line in file::lines(bytes) {
+        // The cpu lines come first; what follows (intr) is long on large machines.
+        let Some(rest) = line.strip_prefix(b"cpu") else {
+            return Ok(());
+        };
+        let Some((cpu, rest)) = file::number(rest) else {
+            continue;
+        };
+        let cpu = u32::try_from(cpu).map_err(|_| line)?;
+        let mut ns = [0u64; 8];
+        for (ns, word) in ns.iter_mut().zip(file::words(rest)) {
+            let (ticks, rest) = file::number(word).ok_or(line)?;
+            if !rest.is_empty() {
+                return Err(line);
+            }
+            *ns = ticks.saturating_mul(tick_ns);
+        }
+        let [
+            user_ns,
+            nice_ns,
+            system_ns,
+            idle_ns,
+            iowait_ns,
+            irq_ns,
+            softirq_ns,
+            steal_ns,
+        ] = ns;
+        each(
+            cpu,
+            CpuTimes {
+                user_ns,
+                nice_ns,
+                system_ns,
+                idle_ns,
+                iowait_ns,
+                irq_ns,
+                softirq_ns,
+                steal_ns,
+            },
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Our eBPF programs on this host: loaded, looked at, and detached again.
+
+use stalltop_model::{Reading, Reason};
+use stalltop_probes::sys::load;
+use stalltop_probes::{Options, PROGRAMS, Probes, Spec};
+
+use super::{Check, row};
+use crate::cores::why;
+use crate::env::Env;
+
+/// BTF, each program, and the kernel's statistics.
+pub(super) fn checks(env: &Env) -> Vec<Check> {
+    let mut checks = vec![row(
+        "eBPF",
+        "kernel types (BTF)",
+        if env.btf {
+            Reading::Value("/sys/kernel/btf/vmlinux".to_owned())
+        } else {
+            Reading::Off(Reason::NoBtf)
+        },
+        "ksoftirqd from /proc/PID/schedstat",
+    )];
+    if env.root() != std::path::Path::new("/") {
+        let off = |spec: &Spec| program(spec, Reading::Off(Reason::NotRecorded));
+        checks.extend(PROGRAMS.iter().map(off));
+        return checks;
+    }
+    let probes = Probes::load(&Options::default());
+    for health in probes.health() {
+        let works = match &health.attached {
+            Ok(id) => Reading::Value(format!(
+                "{}; attached as program {id}",
+                health.spec.measures
+            )),
+            Err(failure) => Reading::Off(why::refused(env, health.spec, failure)),
+        };
+        checks.push(program(health.spec, works));
+        if let Some(partial) = &health.partial {
+            let reason = Reading::Off(why::refused(env, health.spec, partial));
+            checks.push(row(
+                "eBPF",
+                "ksoftirqd's waiting time",
+                reason,
+                health.spec.replaced_by,
+            ));
+        }
+    }
+    let statistics = match load::enable_run_time_stats() {
+        Ok(_closed_again) => Reading::Value("measured in windows of 100 ms".to_owned()),
+        Err(error) => Reading::Off(why::no_statistics(&error)),
+    };
+    checks.push(row(
+        "eBPF",
+        "cost of our programs",
+        statistics,
+        "their runs without their time",
+    ));
+    checks
+}
+
+fn program(spec: &Spec, works: Reading<String>) -> Check {
+    row("eBPF", why::hook(spec), works, spec.replaced_by)
+}

@@ -1,0 +1,166 @@
+//! The live host: all collectors behind one `tick`.
+//!
+//! What is cheap (cores, system, own cost) is read on the caller's thread. What may block
+//! is done on one background thread, one thing at a time, which publishes whole states; a
+//! tick takes the newest pointers and never waits. Only the first one does, briefly, for
+//! our eBPF programs: so the first frame has their figures wherever they load in time.
+
+mod background;
+mod process;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::time::ClockId;
+use stalltop_model::change::ChangeError;
+use stalltop_model::sample::{Host, Sample, Tracing};
+use stalltop_model::{Name, Reason};
+
+use crate::Collector;
+use crate::change::Writer;
+use crate::cores::CoresCollector;
+use crate::env::Env;
+use crate::host;
+use crate::own::{OwnCollector, nanoseconds};
+use crate::system::SystemCollector;
+use background::Background;
+pub use background::Wants;
+
+/// How long after the start the first tick waits for our eBPF programs at most.
+const FIRST_FRAME: Duration = Duration::from_millis(100);
+
+/// How to look at the host.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time between ticks.
+    pub tick: Duration,
+    /// Use `/proc` even where eBPF would work.
+    pub no_bpf: bool,
+    /// Never change the host.
+    pub read_only: bool,
+    /// The host.
+    pub env: Env,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tick: Duration::from_secs(1),
+            no_bpf: false,
+            read_only: false,
+            env: Env::live(),
+        }
+    }
+}
+
+/// A live host. Dropping it detaches our eBPF programs.
+pub struct Live {
+    env: Env,
+    host: Arc<Host>,
+    cores: CoresCollector,
+    system: SystemCollector,
+    own: OwnCollector,
+    background: Background,
+    wait_until: Option<Instant>,
+    tracing: Arc<Tracing>,
+}
+
+impl Live {
+    /// Leave to change the host, which only a live host gives: a replay or a read-only
+    /// session has no other way to a [`Writer`]. Starts nothing. Changes are written down
+    /// in `journal`, [`DEFAULT_PATH`](crate::change::journal::DEFAULT_PATH) unless given.
+    ///
+    /// # Errors
+    /// [`ChangeError::ReadOnly`].
+    pub fn writer(options: &Options, journal: Option<&Path>) -> Result<Writer, ChangeError> {
+        if options.read_only {
+            return Err(ChangeError::ReadOnly {
+                why: "started with --read-only".into(),
+            });
+        }
+        Ok(Writer::new(&options.env, journal))
+    }
+
+    /// Starts. Does not wait for anything slow: what is not there yet reads
+    /// [`Reason::Starting`].
+    ///
+    /// Locks this process's memory and raises the calling thread's priority where that is
+    /// allowed: stalltop must answer on a host that is short of both.
+    pub fn start(options: &Options) -> Self {
+        let started = Instant::now();
+        let env = &options.env;
+        process::raise_file_limit();
+        let background = Background::start(options);
+        // After the background thread, which would inherit the priority.
+        process::raise_priority();
+        process::lock_memory(env);
+        let mut cores = CoresCollector::new(env, options.tick);
+        if options.no_bpf {
+            cores.without_bpf(&Reason::SwitchedOff {
+                option: "--no-bpf".into(),
+            });
+        }
+        Self {
+            host: Arc::new(host::gather(env)),
+            cores,
+            system: SystemCollector::new(env),
+            own: OwnCollector::new(env),
+            background,
+            wait_until: (!options.no_bpf).then(|| started + FIRST_FRAME),
+            tracing: Arc::default(),
+            env: env.clone(),
+        }
+    }
+
+    /// Facts about the host.
+    pub fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Says what a person looks at, so that costly readings come as often as they are worth.
+    pub fn wants(&self, wants: Wants) {
+        self.background.wants(wants);
+    }
+
+    /// Looks at the whole tracing state again, soon: after a change.
+    pub fn rescan(&self) {
+        self.background.rescan();
+    }
+
+    /// Reads one cgroup (by its [`path`](stalltop_model::sample::Cgroup::path)) soon,
+    /// ahead of the others and whatever it costs: a person asks.
+    pub fn read_cgroup(&self, path: Name) {
+        self.background.read_cgroup(path);
+    }
+
+    /// Fills `out` with the present state. Missing sources leave their reason in their
+    /// part of `out`. Allocates nothing once warm, if `out` is reused.
+    pub fn tick(&mut self, out: &mut Sample) {
+        if let Some(news) = self.background.news(self.wait_until.take()) {
+            if let Some(probes) = news.probes {
+                self.cores.use_bpf(&self.env, *probes);
+            }
+            if let Some(costs) = news.costs {
+                self.own.set_costs(costs);
+            }
+            if let Some(tracing) = news.tracing {
+                self.tracing = tracing;
+            }
+        }
+        out.at_ns = nanoseconds(ClockId::Boottime);
+        out.wall_ns = nanoseconds(ClockId::Realtime);
+        let start = nanoseconds(ClockId::Monotonic);
+        let collectors: [&mut dyn Collector; 3] =
+            [&mut self.cores, &mut self.system, &mut self.own];
+        for collector in collectors {
+            // The reason is in the part of the sample that is off.
+            let _ = collector.collect(out);
+        }
+        if !Arc::ptr_eq(&out.tracing, &self.tracing) {
+            out.tracing = Arc::clone(&self.tracing);
+        }
+        out.cgroups = self.background.cgroups().newest(out.at_ns);
+        out.own.tick_ns = nanoseconds(ClockId::Monotonic).saturating_sub(start);
+    }
+}

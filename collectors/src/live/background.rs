@@ -1,0 +1,196 @@
+//! The one background thread: attaches eBPF, then reads what may block, one thing at a time.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use stalltop_model::Name;
+use stalltop_model::sample::Tracing;
+use stalltop_probes::{Options as ProbeOptions, Probes};
+
+use super::Options;
+use crate::cgroups::{CgroupCollector, CgroupHandle};
+use crate::own::{CostMeter, ProbeCosts};
+use crate::tracing::TracingCollector;
+
+/// How often the thread looks for work at most, and at least.
+const PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// What a person looks at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// The tracing state.
+    pub tracing: bool,
+    /// Memory cgroups.
+    pub cgroups: bool,
+}
+
+/// What the thread has found since it was last asked.
+#[derive(Default)]
+pub(super) struct News {
+    pub(super) probes: Option<Box<Probes>>,
+    pub(super) costs: Option<ProbeCosts>,
+    pub(super) tracing: Option<Arc<Tracing>>,
+}
+
+#[derive(Default)]
+struct State {
+    news: News,
+    any: bool,
+    /// Loading eBPF is over, one way or the other.
+    loaded: bool,
+    wants: Wants,
+    /// Look at everything at once.
+    rescan: bool,
+    /// Rest no longer: `wants` or `rescan` changed.
+    kick: bool,
+    stop: bool,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Shared {
+    /// The lock is only ever held to move pointers; a panic cannot leave it half-done.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, put: impl FnOnce(&mut News)) {
+        let mut state = self.lock();
+        put(&mut state.news);
+        state.any = true;
+    }
+
+    /// Waits for `time`, or until something is asked for; true when it is time to end.
+    fn rest(&self, time: Duration) -> bool {
+        let rested = |state: &mut State| !state.stop && !state.kick;
+        let waited = self.changed.wait_timeout_while(self.lock(), time, rested);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// What to do in this round.
+    fn round(&self) -> (Wants, bool) {
+        let mut state = self.lock();
+        state.kick = false;
+        (state.wants, std::mem::take(&mut state.rescan))
+    }
+}
+
+/// The handle that the ticking thread holds.
+pub(super) struct Background {
+    shared: Arc<Shared>,
+    cgroups: CgroupHandle,
+}
+
+impl Background {
+    pub(super) fn start(options: &Options) -> Self {
+        let shared = Arc::new(Shared::default());
+        let (theirs, options) = (Arc::clone(&shared), options.clone());
+        let collector = CgroupCollector::new(&options.env);
+        let cgroups = collector.handle();
+        // The name shows in stalls that a read of ours causes.
+        let started = std::thread::Builder::new()
+            .name("stalltop-reads".into())
+            .spawn(move || run(&theirs, &options, collector));
+        if started.is_err() {
+            shared.lock().loaded = true;
+        }
+        Self { shared, cgroups }
+    }
+
+    /// Where the newest state of the memory cgroups is.
+    pub(super) fn cgroups(&self) -> &CgroupHandle {
+        &self.cgroups
+    }
+
+    pub(super) fn read_cgroup(&self, path: Name) {
+        self.cgroups.read_now(path);
+        self.shared.lock().kick = true;
+        self.shared.changed.notify_all();
+    }
+
+    pub(super) fn wants(&self, wants: Wants) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.wants, wants) != wants {
+            state.kick = true;
+            self.shared.changed.notify_all();
+        }
+    }
+
+    pub(super) fn rescan(&self) {
+        let mut state = self.shared.lock();
+        (state.rescan, state.kick) = (true, true);
+        self.shared.changed.notify_all();
+    }
+
+    /// What is new. Never waits for the thread, but with `until` for eBPF to be loaded.
+    pub(super) fn news(&self, until: Option<Instant>) -> Option<News> {
+        let mut state = match until {
+            Some(until) => {
+                let time = until.saturating_duration_since(Instant::now());
+                let waited =
+                    self.shared
+                        .changed
+                        .wait_timeout_while(self.shared.lock(), time, |state| !state.loaded);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+            None => self.shared.state.try_lock().ok()?,
+        };
+        std::mem::take(&mut state.any).then(|| std::mem::take(&mut state.news))
+    }
+}
+
+impl Drop for Background {
+    /// Does not wait: a read that blocks cannot be cut short, and the thread holds nothing
+    /// that outlives the process.
+    fn drop(&mut self) {
+        self.shared.lock().stop = true;
+        self.shared.changed.notify_all();
+    }
+}
+
+fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
+    let env = &options.env;
+    let mut meter = None;
+    if !options.no_bpf {
+        let probes = Box::new(Probes::load(&ProbeOptions {
+            root: env.root().to_owned(),
+            ..ProbeOptions::default()
+        }));
+        meter = Some(CostMeter::new(&probes));
+        shared.publish(|news| news.probes = Some(probes));
+    }
+    shared.lock().loaded = true;
+    shared.changed.notify_all();
+
+    let period = options.tick.clamp(PERIOD.0, PERIOD.1);
+    let mut tracing = TracingCollector::new(env);
+    let mut published = None;
+    loop {
+        let (wants, rescan) = shared.round();
+        tracing.want(wants.tracing);
+        let state = if rescan {
+            tracing.scan_all()
+        } else {
+            tracing.scan()
+        };
+        if published.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &state)) {
+            published = Some(Arc::clone(&state));
+            shared.publish(|news| news.tracing = Some(state));
+        }
+        // Unwatched, a quarter of the budget keeps the figures fresh enough.
+        let share = if wants.cgroups { period } else { period / 4 };
+        cgroups.sweep(cgroups.budget(share));
+        if let Some(meter) = &mut meter
+            && let Some(costs) = meter.step(|time| shared.rest(time))
+        {
+            shared.publish(|news| news.costs = Some(costs));
+        }
+        if shared.rest(period) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Loaded BPF programs and links, what they are attached to, and who holds them (bpf(2)).
+//!
+//! What the kernel does not tell: the process that loaded a program which only a cgroup, a
+//! network device or a tail call map holds (its user id and load time remain); where programs of
+//! sockets (`SO_ATTACH_BPF`), of tc actions, of tc filters below a class and of network devices
+//! in other network namespaces are attached. Those have no [`Attachment`] here.
+
+mod attach;
+mod cgroups;
+mod netlink;
+mod pins;
+mod places;
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::os::fd::AsFd;
+
+use stalltop_model::sample::{Attachment, BpfLink, BpfObjects, BpfProgram, HeldBy, Holder};
+use stalltop_model::{Name, Reason};
+use stalltop_probes::sys::ids::{self, Object};
+use stalltop_probes::sys::info::{self, LinkInfo, ProgramInfo};
+use stalltop_probes::sys::query::TaskFd;
+use stalltop_probes::sys::{names, query};
+
+use super::holders::{self, Held, Processes};
+use super::text::name;
+use crate::Env;
+use places::Places;
+
+/// Reads and remembers BPF objects.
+#[derive(Default)]
+pub(super) struct BpfReader {
+    programs: Vec<u32>,
+    links: Vec<u32>,
+    next: Vec<u32>,
+    places: Places,
+    pins: Vec<(Held, Name)>,
+    perf: Vec<(u32, TaskFd)>,
+}
+
+impl BpfReader {
+    /// Walks the ids of programs and links; says whether any came or went.
+    ///
+    /// Measured on 6.18: 4 us for 5 programs, 80 to 120 us for 214 programs and 150 links.
+    ///
+    /// # Errors
+    /// Why the kernel does not list them.
+    pub(super) fn poll(&mut self) -> Result<bool, Reason> {
+        ids::all(Object::Program, &mut self.next).map_err(|e| refused(&e))?;
+        let mut changed = self.next != self.programs;
+        std::mem::swap(&mut self.next, &mut self.programs);
+        // No links before 5.8: EINVAL.
+        let _ = ids::all(Object::Link, &mut self.next);
+        changed |= self.next != self.links;
+        std::mem::swap(&mut self.next, &mut self.links);
+        Ok(changed)
+    }
+
+    /// The dear part: perf events, pins, cgroups, network devices.
+    pub(super) fn search(&mut self, env: &Env, found: &holders::Found, buf: &mut Vec<u8>) {
+        self.perf.clear();
+        for perf in &found.perf {
+            // Most perf events have no program; of a process that is gone nothing is left.
+            if let Ok(Some(fd)) = query::task_fd(perf.pid, perf.fd) {
+                self.perf.push((perf.pid, fd));
+            }
+        }
+        self.pins = pins::walk(env, buf);
+        let (programs, links) = self.infos();
+        self.places.search(env, &programs, &links, buf);
+    }
+
+    /// What the kernel says of every program and link that is still there.
+    ///
+    /// Measured on 6.18: 0.5 to 0.7 ms for 214 programs and 150 links.
+    fn infos(&self) -> (Vec<ProgramInfo>, Vec<LinkInfo>) {
+        let programs = (self.programs.iter())
+            .filter_map(|id| info::program(ids::open(Object::Program, *id).ok()?.as_fd()).ok())
+            .collect();
+        let links = (self.links.iter())
+            .filter_map(|id| info::link(ids::open(Object::Link, *id).ok()?.as_fd()).ok())
+            .collect();
+        (programs, links)
+    }
+
+    /// Puts together what is known now.
+    pub(super) fn objects(&mut self, env: &Env, found: &holders::Found) -> BpfObjects {
+        let (programs, links) = self.infos();
+        self.places.name(&programs, &links);
+        let mut processes = Processes::new(env);
+        let mut held = HoldersOf::default();
+        for (pid, what) in &found.held {
+            held.add(*pid, *what, &links, &mut processes);
+        }
+        for (pid, fd) in &self.perf {
+            let holder = processes.holder(*pid, HeldBy::PerfEvent);
+            put(held.programs.entry(fd.prog_id).or_default(), holder);
+        }
+        BpfObjects {
+            programs: programs
+                .into_iter()
+                .map(|p| self.program(p, &links, &held))
+                .collect(),
+            links: links
+                .iter()
+                .map(|link| BpfLink {
+                    id: link.id,
+                    kind: type_name(names::link_type(link.kind), link.kind),
+                    program: link.prog_id,
+                    target: self.attachment(link, "").target,
+                    holders: held.links.get(&link.id).cloned().unwrap_or_default(),
+                    pins: self.pinned(
+                        |what| matches!(what, Held::Link { link: id, .. } if id == link.id),
+                    ),
+                })
+                .collect(),
+            holders: holders::completeness(env),
+        }
+    }
+
+    fn attachment(&self, link: &LinkInfo, program_kind: &str) -> Attachment {
+        let mut attachment = attach::of_link(link, program_kind, &self.places);
+        attachment.target = name(attachment.target.as_bytes());
+        attachment
+    }
+
+    fn program(&self, program: ProgramInfo, links: &[LinkInfo], held: &HoldersOf) -> BpfProgram {
+        let id = program.id;
+        let kind = type_name(names::program_type(program.kind), program.kind);
+        let mine: Vec<_> = links.iter().filter(|l| l.prog_id == id).collect();
+        let mut attached: Vec<_> = mine.iter().map(|l| self.attachment(l, &kind)).collect();
+        let fds = (self.perf.iter()).filter(|(_, fd)| fd.prog_id == id);
+        add_events(
+            &mut attached,
+            fds.map(|(_, fd)| attach::of_fd(fd, &self.places)),
+        );
+        for (_, loose) in self.places.unlinked.iter().filter(|(of, _)| *of == id) {
+            // A cgroup's programs are listed whether or not a link attached them.
+            if !attached.iter().any(|a| same_place(a, loose)) {
+                attached.push(loose.clone());
+            }
+        }
+        let mut holders = held.programs.get(&id).cloned().unwrap_or_default();
+        if holders.is_empty() {
+            // Nobody holds the program itself: who holds its maps is the best that can be said.
+            let maps = program.map_ids.iter();
+            for holder in maps.filter_map(|map| held.maps.get(map)).flatten() {
+                put(&mut holders, holder.clone());
+            }
+        }
+        let link_ids: HashSet<u32> = mine.iter().map(|l| l.id).collect();
+        BpfProgram {
+            id,
+            name: program.name.as_str().into(),
+            tag: program
+                .tag
+                .iter()
+                .map(|b| format!("{b:02x}"))
+                .collect::<String>()
+                .into(),
+            loaded_at_ns: program.load_time_ns,
+            uid: program.uid,
+            attached,
+            ours: holders
+                .iter()
+                .any(|h| h.pid == std::process::id() && h.by != HeldBy::Map),
+            holders,
+            pins: self.pinned(|what| match what {
+                Held::Program(of) => of == id,
+                Held::Link { link, .. } => link_ids.contains(&link),
+                Held::Map(_) => false,
+            }),
+            maps: program.map_ids,
+            kind,
+        }
+    }
+
+    fn pinned(&self, is: impl Fn(Held) -> bool) -> Vec<Name> {
+        self.pins
+            .iter()
+            .filter(|(what, _)| is(*what))
+            .map(|(_, path)| path.clone())
+            .collect()
+    }
+}
+
+/// Whether a listing without links names what a link attaches.
+fn same_place(a: &Attachment, loose: &Attachment) -> bool {
+    a.kind == loose.kind && a.target == loose.target
+}
+
+/// Adds what perf events' descriptors tell.
+///
+/// Before 6.6 a link on a perf event does not say what that event is. Where its descriptor is
+/// still open (aya closes it, libbpf does not), it says so: with one of each they are the same
+/// thing; with several, the descriptors tell more than the links.
+fn add_events(attached: &mut Vec<Attachment>, fds: impl Iterator<Item = Attachment>) {
+    let is_unknown = |a: &Attachment| &*a.kind == "perf_event" && a.target.is_empty();
+    let mut events: Vec<Attachment> = Vec::new();
+    for mut fd in fds {
+        fd.target = name(fd.target.as_bytes());
+        if !events.contains(&fd) {
+            events.push(fd);
+        }
+    }
+    // Those that a link already names.
+    events.retain(|fd| !attached.iter().any(|a| same_place(a, fd)));
+    let unknown = attached.iter().filter(|a| is_unknown(a)).count();
+    match (unknown, events.as_mut_slice()) {
+        (_, []) => return,
+        (1, [one]) => one.link = attached.iter().find(|a| is_unknown(a)).and_then(|a| a.link),
+        _ => {}
+    }
+    if events.len() >= unknown {
+        attached.retain(|a| !is_unknown(a));
+    }
+    attached.append(&mut events);
+}
+
+/// Holders by object id.
+#[derive(Default)]
+struct HoldersOf {
+    programs: HashMap<u32, Vec<Holder>>,
+    links: HashMap<u32, Vec<Holder>>,
+    maps: HashMap<u32, Vec<Holder>>,
+}
+
+impl HoldersOf {
+    fn add(&mut self, pid: u32, what: Held, links: &[LinkInfo], processes: &mut Processes<'_>) {
+        match what {
+            Held::Program(id) => put(
+                self.programs.entry(id).or_default(),
+                processes.holder(pid, HeldBy::Program),
+            ),
+            Held::Map(id) => put(
+                self.maps.entry(id).or_default(),
+                processes.holder(pid, HeldBy::Map),
+            ),
+            Held::Link { link, program } => {
+                let holder = processes.holder(pid, HeldBy::Link);
+                put(self.links.entry(link).or_default(), holder.clone());
+                // A link's program can be replaced since the descriptors were read.
+                let now = links.iter().find(|l| l.id == link);
+                let program = now.map_or(program, |l| l.prog_id);
+                put(self.programs.entry(program).or_default(), holder);
+            }
+        }
+    }
+}
+
+/// Adds a holder; of one process the strongest hold is kept: what keeps a program attached (a
+/// perf event or a link) rather than what only keeps it loaded.
+fn put(holders: &mut Vec<Holder>, holder: Holder) {
+    let strength = |by: HeldBy| match by {
+        HeldBy::PerfEvent | HeldBy::Link => 2,
+        HeldBy::Program => 1,
+        HeldBy::Map | HeldBy::TracefsFile => 0,
+    };
+    match holders.iter_mut().find(|h| h.pid == holder.pid) {
+        Some(known) if strength(known.by) < strength(holder.by) => *known = holder,
+        Some(_) => {}
+        None => {
+            holders.push(holder);
+            holders.sort_by_key(|h| h.pid);
+        }
+    }
+}
+
+/// A type's name, or its number where it is newer than stalltop.
+fn type_name(known: Option<&'static str>, number: u32) -> Name {
+    match known {
+        Some(known) => known.into(),
+        None => format!("type {number}").into(),
+    }
+}
+
+/// Why ids are not listed (kernel/bpf/syscall.c, `bpf_obj_get_next_id`).
+fn refused(error: &io::Error) -> Reason {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => Reason::NotBuilt {
+            config: "CONFIG_BPF_SYSCALL".into(),
+        },
+        Some(libc::EPERM) => Reason::NoCapability {
+            need: "CAP_SYS_ADMIN".into(),
+        },
+        _ => Reason::Refused {
+            what: "the list of BPF programs".into(),
+            why: error.to_string().into(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attachment(kind: &str, target: &str, link: Option<u32>) -> Attachment {
+        Attachment {
+            kind: kind.into(),
+            target: target.into(),
+            link,
+        }
+    }
+
+    #[test]
+    fn an_unknown_link_and_its_descriptor_are_one_thing() {
+        let mut attached = vec![attachment("perf_event", "", Some(3))];
+        let fd = attachment("kprobe", "vfs_read", None);
+        add_events(&mut attached, [fd.clone(), fd].into_iter());
+        assert_eq!(attached, [attachment("kprobe", "vfs_read", Some(3))]);
+    }
+
+    #[test]
+    fn several_unknown_links_are_not_matched_by_guess() {
+        let unknown = |link| attachment("perf_event", "", Some(link));
+        let fd = |target| attachment("kprobe", target, None);
+        let mut attached = vec![unknown(3), unknown(4)];
+        add_events(&mut attached, [fd("a"), fd("b")].into_iter());
+        assert_eq!(attached, [fd("a"), fd("b")]);
+        let mut attached = vec![unknown(3), unknown(4)];
+        add_events(&mut attached, [fd("a")].into_iter());
+        assert_eq!(attached, [unknown(3), unknown(4), fd("a")]);
+    }
+
+    #[test]
+    fn what_a_link_names_is_not_repeated() {
+        let named = attachment("kprobe", "vfs_read", Some(3));
+        let mut attached = vec![named.clone()];
+        add_events(
+            &mut attached,
+            [attachment("kprobe", "vfs_read", None)].into_iter(),
+        );
+        assert_eq!(attached, [named]);
+    }
+
+    #[test]
+    fn the_strongest_hold_of_a_process_counts() {
+        let holder = |pid, by| Holder {
+            pid,
+            comm: "x".into(),
+            cmdline: "x".into(),
+            owner: Default::default(),
+            by,
+        };
+        let mut holders = Vec::new();
+        put(&mut holders, holder(9, HeldBy::Map));
+        put(&mut holders, holder(9, HeldBy::Link));
+        put(&mut holders, holder(9, HeldBy::Program));
+        put(&mut holders, holder(3, HeldBy::Program));
+        assert_eq!(
+            holders,
+            [holder(3, HeldBy::Program), holder(9, HeldBy::Link)]
+        );
+    }
+}

@@ -1,0 +1,377 @@
+//! Loading and attaching.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::btf::{self, Btf};
+use crate::cpus::Cpus;
+use crate::object::{self, Globals, Prepared};
+use crate::programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
+use crate::sys::{info, load};
+
+/// What to load and where to look.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Root of the file system in which sysfs is looked for; `/` but in tests.
+    pub root: PathBuf,
+    /// The programs to attach, in this order.
+    pub programs: Vec<&'static Spec>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            root: "/".into(),
+            programs: PROGRAMS.iter().collect(),
+        }
+    }
+}
+
+/// How long the steps of loading took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LoadTimes {
+    /// Reading and searching the kernel's BTF.
+    pub btf: Duration,
+    /// Parsing the object and creating the maps.
+    pub object: Duration,
+    /// Verifying and compiling the programs in the kernel.
+    pub load: Duration,
+    /// Attaching them.
+    pub attach: Duration,
+}
+
+impl LoadTimes {
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> Duration {
+        self.btf + self.object + self.load + self.attach
+    }
+}
+
+/// One program in the kernel.
+struct Loaded {
+    program: OwnedFd,
+    /// Closing it detaches the program.
+    link: Option<OwnedFd>,
+}
+
+/// Our programs on this host. Dropping it detaches them all.
+pub struct Probes {
+    health: Vec<Health>,
+    loaded: Vec<Option<Loaded>>,
+    cpus: Option<Cpus>,
+    times: LoadTimes,
+}
+
+impl Probes {
+    /// Attaches what the host allows. Never fails as a whole: see [`Probes::health`].
+    #[must_use]
+    pub fn load(options: &Options) -> Self {
+        let mut times = LoadTimes::default();
+        let started = Instant::now();
+        let btf = options
+            .programs
+            .iter()
+            .any(|spec| spec.kind == Kind::TpBtf)
+            .then(|| Types::read(options));
+        times.btf = started.elapsed();
+
+        let started = Instant::now();
+        let globals: &[_] = match &btf {
+            Some(Ok(types)) => &types.globals,
+            _ => &[],
+        };
+        let possible = possible_cpus(options);
+        let prepared = object::prepare(possible, &globals.to_vec()).and_then(|prepared| {
+            let cpus = Cpus::map(prepared.cpus.as_fd(), possible).map_err(|e| Failure {
+                step: Step::Map,
+                errno: e.raw_os_error(),
+                detail: "mapping the counters".into(),
+            })?;
+            Ok((prepared, cpus))
+        });
+        times.object = started.elapsed();
+
+        let mut this = Self {
+            health: Vec::with_capacity(options.programs.len()),
+            loaded: Vec::with_capacity(options.programs.len()),
+            cpus: None,
+            times,
+        };
+        for spec in &options.programs {
+            let loaded = match &prepared {
+                Ok((prepared, _)) => this.load_one(spec, prepared, btf.as_ref()),
+                Err(failure) => Err(failure.clone()),
+            };
+            let partial = match (&btf, spec.kind) {
+                (Some(Ok(types)), Kind::TpBtf) => types.partial.clone(),
+                _ => None,
+            };
+            let (loaded, attached) = match loaded {
+                Ok((loaded, id)) => (Some(loaded), Ok(id)),
+                Err(failure) => (None, Err(failure)),
+            };
+            this.loaded.push(loaded);
+            this.health.push(Health {
+                spec,
+                partial: partial.filter(|_| attached.is_ok()),
+                attached,
+            });
+        }
+        // All are verified before the first is attached: what is attached one by one would count
+        // exits without entries for as long as the verifier takes.
+        let started = Instant::now();
+        for i in 0..this.health.len() {
+            this.attach_one(i);
+        }
+        this.detach_useless();
+        this.times.attach = started.elapsed();
+        this.cpus = prepared.ok().map(|(_, cpus)| cpus);
+        this
+    }
+
+    fn load_one(
+        &mut self,
+        spec: &Spec,
+        prepared: &Prepared,
+        btf: Option<&Result<Types, Failure>>,
+    ) -> Result<(Loaded, u32), Failure> {
+        let started = Instant::now();
+        let (kind, attach_type, attach_btf_id) = match spec.kind {
+            Kind::RawTp => (load::PROG_TYPE_RAW_TRACEPOINT, 0, 0),
+            Kind::TpBtf => {
+                let id = match btf {
+                    Some(Ok(types)) => types.tracepoint(spec.tracepoint)?,
+                    Some(Err(failure)) => return Err(failure.clone()),
+                    None => 0,
+                };
+                (load::PROG_TYPE_TRACING, load::TRACE_RAW_TP, id)
+            }
+        };
+        let insns = prepared.programs.get(spec.name).ok_or_else(|| Failure {
+            step: Step::Object,
+            errno: None,
+            detail: format!("no program {}", spec.name),
+        })?;
+        let program = load::Program {
+            name: spec.name,
+            kind,
+            attach_type,
+            attach_btf_id,
+            license: &prepared.license,
+            insns,
+        };
+        let loaded = load::load_program(&program, None).map_err(|e| refused(&program, &e))?;
+        let id = info::program_id(loaded.as_fd()).map_err(|e| refused(&program, &e))?;
+        self.times.load += started.elapsed();
+        Ok((
+            Loaded {
+                program: loaded,
+                link: None,
+            },
+            id,
+        ))
+    }
+
+    fn attach_one(&mut self, i: usize) {
+        let spec = self.health[i].spec;
+        let Some(loaded) = &mut self.loaded[i] else {
+            return;
+        };
+        let name = CString::new(spec.tracepoint).ok();
+        let name = name.as_deref().filter(|_| spec.kind == Kind::RawTp);
+        match load::attach_raw_tracepoint(loaded.program.as_fd(), name) {
+            Ok(link) => loaded.link = Some(link),
+            Err(e) => {
+                self.loaded[i] = None;
+                self.health[i].attached = Err(Failure {
+                    step: Step::Attach,
+                    errno: e.raw_os_error(),
+                    detail: format!("tracepoint {}", spec.tracepoint),
+                });
+            }
+        }
+    }
+
+    /// Detaches programs whose counterpart is not attached, until none is left.
+    fn detach_useless(&mut self) {
+        loop {
+            let missing = self.health.iter().enumerate().find_map(|(i, health)| {
+                health.attached.as_ref().ok()?;
+                let with = health.spec.with.iter().find(|name| {
+                    !self
+                        .health
+                        .iter()
+                        .any(|other| other.spec.name == **name && other.attached.is_ok())
+                })?;
+                Some((i, *with))
+            });
+            let Some((i, with)) = missing else { return };
+            self.loaded[i] = None;
+            self.health[i].attached = Err(Failure {
+                step: Step::With,
+                errno: None,
+                detail: format!("{with} is not attached"),
+            });
+        }
+    }
+
+    /// How each program fares, in the order of [`Options::programs`].
+    #[must_use]
+    pub fn health(&self) -> &[Health] {
+        &self.health
+    }
+
+    /// Whether the program of that name is attached.
+    #[must_use]
+    pub fn is_attached(&self, name: &str) -> bool {
+        self.health
+            .iter()
+            .any(|health| health.spec.name == name && health.attached.is_ok())
+    }
+
+    /// Kernel ids of our own attached programs.
+    pub fn program_ids(&self) -> impl Iterator<Item = u32> {
+        self.health
+            .iter()
+            .filter_map(|health| health.attached.as_ref().ok().copied())
+    }
+
+    /// The counters; `None` when the map could not be created (the reason is in every program's
+    /// health).
+    #[must_use]
+    pub fn cpus(&self) -> Option<&Cpus> {
+        self.cpus.as_ref()
+    }
+
+    /// The counters, to read and to end ticks.
+    pub fn cpus_mut(&mut self) -> Option<&mut Cpus> {
+        self.cpus.as_mut()
+    }
+
+    /// How long loading took.
+    #[must_use]
+    pub fn times(&self) -> LoadTimes {
+        self.times
+    }
+}
+
+/// What was found in the kernel's BTF.
+struct Types {
+    globals: Globals,
+    partial: Option<Failure>,
+    tracepoints: Vec<(&'static str, Result<u32, Failure>)>,
+}
+
+impl Types {
+    fn read(options: &Options) -> Result<Self, Failure> {
+        let path = options.root.join(btf::VMLINUX);
+        let bytes = std::fs::read(&path).map_err(|e| Failure {
+            step: Step::Btf,
+            errno: e.raw_os_error(),
+            detail: format!("reading {}", path.display()),
+        })?;
+        let failure = |e: btf::Error| Failure {
+            step: Step::Btf,
+            errno: None,
+            detail: e.to_string(),
+        };
+        let types = Btf::parse(&bytes).map_err(failure)?;
+        let (globals, partial) = object::offsets(&types)?;
+        let tracepoints = options
+            .programs
+            .iter()
+            .filter(|spec| spec.kind == Kind::TpBtf)
+            .map(|spec| {
+                let id = types.tracepoint(spec.tracepoint).map_err(failure);
+                (spec.tracepoint, id)
+            })
+            .collect();
+        Ok(Self {
+            globals,
+            partial,
+            tracepoints,
+        })
+    }
+
+    fn tracepoint(&self, name: &str) -> Result<u32, Failure> {
+        self.tracepoints
+            .iter()
+            .find(|(tracepoint, _)| *tracepoint == name)
+            .map_or(Ok(0), |(_, id)| id.clone())
+    }
+}
+
+/// Loads once more with a log, for the verifier's last word.
+fn refused(program: &load::Program<'_>, error: &io::Error) -> Failure {
+    let mut log = vec![0; 256 * 1024];
+    let _ = load::load_program(program, Some(&mut log));
+    Failure {
+        step: Step::Load,
+        errno: error.raw_os_error(),
+        detail: last_line(&log).unwrap_or_else(|| "refused without a word".into()),
+    }
+}
+
+/// The last line of a verifier log that is about the program and not about the verifier's work.
+fn last_line(log: &[u8]) -> Option<String> {
+    let end = log.iter().position(|&b| b == 0).unwrap_or(log.len());
+    String::from_utf8_lossy(&log[..end])
+        .lines()
+        .rev()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("processed "))
+        .map(str::to_owned)
+}
+
+/// One more than the highest possible CPU id: the masks need not be contiguous. Where sysfs is
+/// missing, what sysconf(3) says.
+fn possible_cpus(options: &Options) -> u32 {
+    std::fs::read_to_string(options.root.join("sys/devices/system/cpu/possible"))
+        .ok()
+        .and_then(|list| highest_cpu(&list))
+        .map_or_else(
+            || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            |highest| highest + 1,
+        )
+}
+
+/// The highest id in a CPU list such as `0-3,8-11`.
+fn highest_cpu(list: &str) -> Option<u32> {
+    list.trim()
+        .split([',', '-'])
+        .map(|id| id.parse().ok())
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .max()
+        .filter(|&id| id < 1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn possible_masks_may_have_holes() {
+        assert_eq!(highest_cpu("0-1\n"), Some(1));
+        assert_eq!(highest_cpu("0"), Some(0));
+        assert_eq!(highest_cpu("0-3,8-11,32"), Some(32));
+        assert_eq!(highest_cpu(""), None);
+        assert_eq!(highest_cpu("0-x"), None);
+        assert_eq!(highest_cpu("0-4294967295"), None);
+    }
+
+    #[test]
+    fn the_verifiers_last_word_is_not_its_statistics() {
+        let log =
+            b"0: R1=ctx()\nR1 invalid mem access 'scalar'\nprocessed 2 insns (limit 1000000)\n\0\0";
+        assert_eq!(
+            last_line(log).as_deref(),
+            Some("R1 invalid mem access 'scalar'")
+        );
+        assert_eq!(last_line(b"\0"), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! The types that stalltop's eBPF programs and its user space share.
+//!
+//! Everything here is `repr(C)`, made of `u64` only, and has the same layout on both sides of the
+//! kernel boundary: the offsets are asserted at compile time below, so a change that moves a field
+//! fails both builds. Nothing in here is written by two CPUs: each possible CPU owns one [`Cpu`]
+//! slot of the map `CPUS`, its programs write it, and user space writes only the words marked so.
+//!
+//! All times are nanoseconds of `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
+#![no_std]
+
+use core::mem::{align_of, offset_of, size_of};
+
+/// Softirq vectors of the kernel (`NR_SOFTIRQS`, include/linux/interrupt.h), in number order.
+pub const SOFTIRQS: [&str; VECTORS] = [
+    "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU",
+];
+
+/// How many softirq vectors there are; the same on every kernel from 5.10 to 6.18.
+pub const VECTORS: usize = 10;
+
+/// Buckets of a histogram: bucket `i` counts durations in `[2^i, 2^(i+1))` ns, bucket 0 also
+/// counts 0 ns, and the last one everything from 2^31 ns (2.1 s) on.
+pub const BUCKETS: usize = 32;
+
+/// Name of the map that holds one [`Cpu`] per possible CPU.
+pub const CPUS_MAP: &str = "CPUS";
+
+/// An offset global that holds this value names a field the running kernel does not have.
+pub const NO_OFFSET: u64 = u64::MAX;
+
+/// The offsets that `sched_switch` needs, as the names of the object's read-only globals.
+pub mod offset {
+    /// `task_struct.pid`.
+    pub const TASK_PID: &str = "TASK_PID";
+    /// `task_struct.sched_info.last_queued`.
+    pub const TASK_LAST_QUEUED: &str = "TASK_LAST_QUEUED";
+    /// `task_struct.se.cfs_rq`.
+    pub const TASK_CFS_RQ: &str = "TASK_CFS_RQ";
+    /// `cfs_rq.rq`.
+    pub const CFS_RQ_RQ: &str = "CFS_RQ_RQ";
+    /// `rq.clock`.
+    pub const RQ_CLOCK: &str = "RQ_CLOCK";
+}
+
+/// What one CPU measured of one softirq vector. The first cache line is all that an entry and an
+/// exit touch besides one word of a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Vector {
+    /// When the vector was first raised since it last ran; 0 while not pending.
+    pub raised_ns: u64,
+    /// When the handler that runs now was entered; 0 while none runs.
+    pub entered_ns: u64,
+    /// Time spent in completed handlers.
+    pub time_ns: u64,
+    /// Sum of the raise-to-entry delays.
+    pub delay_ns: u64,
+    /// Longest completed handler of the ticks with even and with odd epoch.
+    pub max_ns: [u64; 2],
+    /// Longest raise-to-entry delay of the ticks with even and with odd epoch.
+    pub delay_max_ns: [u64; 2],
+    /// Completed handlers by duration. The sum is the number of completed handlers: no separate
+    /// counter can disagree with it.
+    pub hist: [u64; BUCKETS],
+    /// Raise-to-entry delays by duration; the sum is their number.
+    pub delay_hist: [u64; BUCKETS],
+}
+
+/// Everything the programs keep for one CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(64))]
+pub struct Cpu {
+    /// Written by user space: its lowest bit picks the word of `max_ns` pairs in use.
+    pub epoch: u64,
+    /// Runs of the `softirq_raise` program.
+    pub raises: u64,
+    /// Nesting depth of hard interrupt handlers now running here.
+    pub hardirq_depth: u64,
+    /// When the outermost hard interrupt handler now running was entered.
+    pub hardirq_entered_ns: u64,
+    /// Completed hard interrupt handlers.
+    pub hardirqs: u64,
+    /// Time in hard interrupt handlers, nested ones counted once.
+    pub hardirq_ns: u64,
+    /// Longest outermost hard interrupt handler of the ticks with even and with odd epoch.
+    pub hardirq_max_ns: [u64; 2],
+
+    /// Written by user space: pid of this CPU's ksoftirqd, 0 while unknown.
+    pub ksoftirqd_pid: u64,
+    /// Runs of the `sched_switch` program.
+    pub switches: u64,
+    /// When ksoftirqd was switched in; 0 while it does not run.
+    pub ksoftirqd_since_ns: u64,
+    /// Time ksoftirqd ran, without the run in progress.
+    pub ksoftirqd_ns: u64,
+    /// How often ksoftirqd was switched in.
+    pub ksoftirqd_runs: u64,
+    /// Time ksoftirqd was runnable but did not run (run-queue delay).
+    pub ksoftirqd_wait_ns: u64,
+    /// Longest such wait of the ticks with even and with odd epoch.
+    pub ksoftirqd_wait_max_ns: [u64; 2],
+
+    /// Per softirq vector.
+    pub vectors: [Vector; VECTORS],
+}
+
+impl Vector {
+    /// A vector at which nothing has happened.
+    pub const ZERO: Self = Self {
+        raised_ns: 0,
+        entered_ns: 0,
+        time_ns: 0,
+        delay_ns: 0,
+        max_ns: [0; 2],
+        delay_max_ns: [0; 2],
+        hist: [0; BUCKETS],
+        delay_hist: [0; BUCKETS],
+    };
+}
+
+impl Cpu {
+    /// A CPU on which nothing has happened: what a fresh map holds.
+    pub const ZERO: Self = Self {
+        epoch: 0,
+        raises: 0,
+        hardirq_depth: 0,
+        hardirq_entered_ns: 0,
+        hardirqs: 0,
+        hardirq_ns: 0,
+        hardirq_max_ns: [0; 2],
+        ksoftirqd_pid: 0,
+        switches: 0,
+        ksoftirqd_since_ns: 0,
+        ksoftirqd_ns: 0,
+        ksoftirqd_runs: 0,
+        ksoftirqd_wait_ns: 0,
+        ksoftirqd_wait_max_ns: [0; 2],
+        vectors: [Vector::ZERO; VECTORS],
+    };
+}
+
+/// Bytes of one slot of the map.
+pub const CPU_SIZE: usize = size_of::<Cpu>();
+
+const _: () = {
+    assert!(size_of::<Vector>() == 576 && align_of::<Vector>() == 64);
+    assert!(offset_of!(Vector, raised_ns) == 0);
+    assert!(offset_of!(Vector, entered_ns) == 8);
+    assert!(offset_of!(Vector, time_ns) == 16);
+    assert!(offset_of!(Vector, delay_ns) == 24);
+    assert!(offset_of!(Vector, max_ns) == 32);
+    assert!(offset_of!(Vector, delay_max_ns) == 48);
+    assert!(offset_of!(Vector, hist) == 64);
+    assert!(offset_of!(Vector, delay_hist) == 320);
+    assert!(size_of::<Cpu>() == 5888 && align_of::<Cpu>() == 64);
+    assert!(offset_of!(Cpu, epoch) == 0);
+    assert!(offset_of!(Cpu, raises) == 8);
+    assert!(offset_of!(Cpu, hardirq_depth) == 16);
+    assert!(offset_of!(Cpu, hardirq_entered_ns) == 24);
+    assert!(offset_of!(Cpu, hardirqs) == 32);
+    assert!(offset_of!(Cpu, hardirq_ns) == 40);
+    assert!(offset_of!(Cpu, hardirq_max_ns) == 48);
+    assert!(offset_of!(Cpu, ksoftirqd_pid) == 64);
+    assert!(offset_of!(Cpu, switches) == 72);
+    assert!(offset_of!(Cpu, ksoftirqd_since_ns) == 80);
+    assert!(offset_of!(Cpu, ksoftirqd_ns) == 88);
+    assert!(offset_of!(Cpu, ksoftirqd_runs) == 96);
+    assert!(offset_of!(Cpu, ksoftirqd_wait_ns) == 104);
+    assert!(offset_of!(Cpu, ksoftirqd_wait_max_ns) == 112);
+    assert!(offset_of!(Cpu, vectors) == 128);
+};
+
+/// The histogram bucket of a duration in nanoseconds: `floor(log2(ns))`, between 0 and 31.
+///
+/// BPF has no instruction that counts leading zeros: the bits are found by halves, in five steps.
+#[inline(always)]
+#[must_use]
+pub const fn bucket(ns: u64) -> usize {
+    let mut v = if ns > 0xffff_ffff { 0xffff_ffff } else { ns };
+    let mut n = 0;
+    let s = (0xffff_u64.wrapping_sub(v) >> 63) << 4;
+    v >>= s;
+    n |= s;
+    let s = (0xff_u64.wrapping_sub(v) >> 63) << 3;
+    v >>= s;
+    n |= s;
+    let s = (0xf_u64.wrapping_sub(v) >> 63) << 2;
+    v >>= s;
+    n |= s;
+    let s = (0x3_u64.wrapping_sub(v) >> 63) << 1;
+    v >>= s;
+    (n | s | v >> 1) as usize & (BUCKETS - 1)
+}
+
+/// The shortest duration, in nanoseconds, that bucket `i` counts.
+#[must_use]
+pub const fn bucket_low_ns(i: usize) -> u64 {
+    if i == 0 { 0 } else { 1 << i }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_is_the_binary_logarithm() {
+        assert_eq!(bucket(0), 0);
+        for i in 0..BUCKETS {
+            assert_eq!(bucket(1 << i), i, "2^{i}");
+            assert_eq!(bucket((1 << i) | ((1 << i) - 1)), i, "2^{}-1", i + 1);
+            assert_eq!(bucket(bucket_low_ns(i)), i);
+        }
+        for i in BUCKETS..64 {
+            assert_eq!(bucket(1 << i), BUCKETS - 1, "2^{i} saturates");
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn bucket_agrees_with_ilog2_on_every_small_duration() {
+        for ns in 1..=1_u64 << 18 {
+            assert_eq!(bucket(ns), ns.ilog2() as usize, "{ns} ns");
+        }
+    }
+
+    #[test]
+    fn every_vector_starts_on_a_cache_line() {
+        for i in 0..VECTORS {
+            assert_eq!((offset_of!(Cpu, vectors) + i * size_of::<Vector>()) % 64, 0);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Prints the table of keys, for `cargo xtask docs`.
+
+fn main() {
+    print!("{}", stalltop_view::key_table());
+}

@@ -1,0 +1,10 @@
+//! Shared helpers of the tests.
+
+pub mod bpf;
+pub mod change;
+pub mod cores;
+pub mod flood;
+pub mod instance;
+pub mod need;
+pub mod program;
+pub mod tty;

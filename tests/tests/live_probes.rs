@@ -1,0 +1,148 @@
+//! What loading says and does where something is missing, on the running kernel.
+#![expect(unsafe_code, reason = "gives up root on one thread")]
+
+use stalltop_probes::{Kind, Options, PROGRAMS, Probes, Spec, Step};
+use stalltop_tests::{need, require};
+
+fn failures(probes: &Probes) -> Vec<(&str, Step, Option<i32>, &str)> {
+    probes
+        .health()
+        .iter()
+        .filter_map(|health| {
+            let failure = health.attached.as_ref().err()?;
+            Some((
+                health.spec.name,
+                failure.step,
+                failure.errno,
+                failure.detail.as_str(),
+            ))
+        })
+        .collect()
+}
+
+#[test]
+fn without_btf_only_the_program_that_needs_it_is_missing() {
+    require!(need::root());
+    let empty = tempfile::tempdir().unwrap();
+    let probes = Probes::load(&Options {
+        root: empty.path().into(),
+        ..Options::default()
+    });
+    let failures = failures(&probes);
+    let [(name, step, errno, detail)] = failures[..] else {
+        panic!("{failures:?}");
+    };
+    assert_eq!(
+        (name, step, errno),
+        ("sched_switch", Step::Btf, Some(libc::ENOENT))
+    );
+    assert!(detail.ends_with("sys/kernel/btf/vmlinux"), "{detail}");
+    // sysfs is missing too: the CPUs are counted another way.
+    assert!(probes.cpus().unwrap().possible() > 0);
+    assert!(probes.is_attached("softirq_exit") && !probes.is_attached("sched_switch"));
+}
+
+/// `softirq_exit` where there is no such tracepoint: an older or another kernel.
+static NO_EXIT: Spec = Spec {
+    tracepoint: "stalltop_no_such_tracepoint",
+    ..PROGRAMS[0]
+};
+
+#[test]
+fn a_program_that_would_tell_half_the_truth_is_detached() {
+    require!(need::root());
+    assert_eq!(NO_EXIT.name, "softirq_exit");
+    let mut programs: Vec<&'static Spec> = PROGRAMS.iter().collect();
+    programs[0] = &NO_EXIT;
+    let probes = Probes::load(&Options {
+        programs,
+        ..Options::default()
+    });
+    assert_eq!(
+        failures(&probes),
+        [
+            (
+                "softirq_exit",
+                Step::Attach,
+                Some(libc::ENOENT),
+                "tracepoint stalltop_no_such_tracepoint"
+            ),
+            (
+                "softirq_entry",
+                Step::With,
+                None,
+                "softirq_exit is not attached"
+            ),
+            (
+                "softirq_raise",
+                Step::With,
+                None,
+                "softirq_entry is not attached"
+            ),
+        ]
+    );
+}
+
+/// A program whose hook gives it no task pointers: the verifier must refuse it.
+static REFUSED: Spec = Spec {
+    kind: Kind::RawTp,
+    ..PROGRAMS[5]
+};
+
+#[test]
+fn the_verifiers_last_word_is_told() {
+    require!(need::root());
+    assert_eq!(REFUSED.name, "sched_switch");
+    let probes = Probes::load(&Options {
+        programs: vec![&REFUSED],
+        ..Options::default()
+    });
+    let failures = failures(&probes);
+    let [("sched_switch", Step::Load, Some(errno), detail)] = failures[..] else {
+        panic!("{failures:?}");
+    };
+    assert!([libc::EACCES, libc::EINVAL].contains(&errno), "{errno}");
+    assert!(detail.contains("invalid mem access"), "{detail}");
+}
+
+#[test]
+fn without_privilege_every_program_says_so() {
+    require!(need::root());
+    let health = std::thread::spawn(|| {
+        // SAFETY: the bare system call changes this thread's ids only, for its short rest.
+        let rc = unsafe { libc::syscall(libc::SYS_setresuid, 65_534, 65_534, 65_534) };
+        assert_eq!(rc, 0);
+        let probes = Probes::load(&Options::default());
+        failures(&probes)
+            .iter()
+            .map(|&(name, _, errno, _)| (name.to_owned(), errno))
+            .collect::<Vec<_>>()
+    })
+    .join()
+    .unwrap();
+    let expected: Vec<_> = PROGRAMS
+        .iter()
+        .map(|spec| (spec.name.to_owned(), Some(libc::EPERM)))
+        .collect();
+    assert_eq!(health, expected);
+}
+
+#[test]
+fn dropping_the_probes_takes_everything_out_of_the_kernel() {
+    use stalltop_probes::sys::ids::{self, Object};
+
+    require!(need::root());
+    let probes = Probes::load(&Options::default());
+    let ours: Vec<u32> = probes.program_ids().collect();
+    assert_eq!(ours.len(), PROGRAMS.len());
+    drop(probes);
+    // The kernel frees a program after a grace period.
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while ours
+        .iter()
+        .any(|&id| ids::open(Object::Program, id).is_ok())
+    {
+        assert!(std::time::Instant::now() < deadline, "still loaded");
+        std::thread::yield_now();
+    }
+}

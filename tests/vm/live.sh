@@ -1,0 +1,14 @@
+# The live tests, on this machine's kernel. One at a time: they look at the same tracefs.
+. /t/lib.sh
+export STALLTOP_TEST_REQUIRE_ALL=1
+slow=
+case $(uname -r) in
+# Emulated, this kernel lets ksoftirqd run so rarely that seeing it five times takes a minute.
+6.12.*) slow='--skip ksoftirqd_agrees_with_schedstat' ;;
+esac
+for test in live_bpf live_change live_dynamic; do
+    $test --test-threads=1 || fail "$test"
+done
+# busybox's tc knows no clsact.
+live_tracing --test-threads=1 --skip tc_filters_and_links_of_a_device_are_found || fail live_tracing
+live_cores --test-threads=1 $slow || fail live_cores

@@ -1,0 +1,257 @@
+//! Arguments.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use stalltop_collectors::Env;
+
+/// A top for kernel stalls: which core stalls, what traces this host and at whose
+/// request, which cgroups are slow; and the switches to turn it off and on again.
+#[derive(Debug, Parser)]
+#[command(name = "stalltop", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+
+    #[command(flatten)]
+    pub(crate) live: LiveArgs,
+
+    #[command(flatten)]
+    pub(crate) screen: ScreenArgs,
+
+    /// Never change this host
+    #[arg(long, global = true)]
+    pub(crate) read_only: bool,
+
+    /// The journal of changes [default: /run/stalltop/journal]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub(crate) journal: Option<PathBuf>,
+}
+
+/// How a live host is measured.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct LiveArgs {
+    /// Time between samples, for example 500ms or 2s
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = tick)]
+    pub(crate) tick: Duration,
+
+    /// Measure from /proc alone, without loading eBPF programs
+    #[arg(long)]
+    pub(crate) no_bpf: bool,
+}
+
+/// How the screen looks.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ScreenArgs {
+    /// Colour theme; an unknown name lists them
+    #[arg(long, value_name = "NAME")]
+    pub(crate) theme: Option<String>,
+
+    /// Other keys: a TOML file with lines such as undo = ["u", "ctrl-z"]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keys: Option<PathBuf>,
+
+    /// Draw with ASCII only, for terminals without block characters
+    #[arg(long)]
+    pub(crate) ascii: bool,
+}
+
+/// How a change to this host is made.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ChangeArgs {
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Do it without asking
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+
+    #[command(flatten)]
+    pub(crate) root: RootArgs,
+
+    /// `--journal`, which any command takes.
+    #[arg(skip)]
+    pub(crate) journal: Option<PathBuf>,
+
+    /// `--read-only`, which any command takes.
+    #[arg(skip)]
+    pub(crate) read_only: bool,
+}
+
+impl ChangeArgs {
+    /// The host that is meant.
+    pub(crate) fn env(&self) -> Env {
+        Env::at(&self.root.root)
+    }
+}
+
+/// Where the host's files are.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RootArgs {
+    /// Another root than / for /proc and /sys: a recorded tree
+    #[arg(long, value_name = "DIR", default_value = "/", hide = true)]
+    pub(crate) root: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List what traces on this host: events, probes, BPF programs, and who holds them
+    #[command(after_help = AUDIT_STATUS)]
+    Audit {
+        /// One JSON object instead of text
+        #[arg(long)]
+        json: bool,
+        /// Every event, also of subsystems with many that are on
+        #[arg(long)]
+        all: bool,
+        #[command(flatten)]
+        root: RootArgs,
+    },
+    /// Switch events, kprobes, recording or a tracer off
+    #[command(after_help = SELECTORS)]
+    Off {
+        /// What, as the kernel writes it (below)
+        #[arg(required = true, value_name = "SELECTOR")]
+        selectors: Vec<String>,
+        /// Remove dynamic events (GROUP:NAME); undo makes them again
+        #[arg(long)]
+        remove: bool,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Switch on again what stalltop switched off
+    #[command(after_help = SELECTORS)]
+    On {
+        /// What, as the kernel writes it (below)
+        #[arg(required = true, value_name = "SELECTOR")]
+        selectors: Vec<String>,
+        /// Also what stalltop did not switch off
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Free caches, and with them zombie cgroups; cannot be undone
+    DropCaches {
+        /// 1 page cache, 2 dentries and inodes, 3 both [default: what fits this kernel]
+        #[arg(value_name = "1|2|3", value_parser = clap::value_parser!(u8).range(1..=3))]
+        level: Option<u8>,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Put back what a change changed, also after a crash or a lost connection
+    Undo {
+        /// Its number [default: the newest change]
+        #[arg(conflicts_with_all = ["list", "all"])]
+        id: Option<u64>,
+        /// List the journal
+        #[arg(long, conflicts_with = "all")]
+        list: bool,
+        /// The list as a JSON array of journal entries
+        #[arg(long, requires = "list")]
+        json: bool,
+        /// Undo all changes of this boot, the newest first
+        #[arg(long)]
+        all: bool,
+        /// Also where a value has moved since
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
+    /// Write what is measured to a file, to be replayed anywhere
+    Record {
+        /// The recording; it must not exist yet
+        file: PathBuf,
+        /// Stop after this time, for example 30s [default: at Ctrl-C]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+        #[command(flatten)]
+        live: LiveArgs,
+    },
+    /// Show a recording in the same screens, without privileges
+    Replay {
+        /// The recording
+        file: PathBuf,
+        /// How many times faster than it was recorded
+        #[arg(long, default_value_t = 1.0, value_name = "FACTOR", value_parser = speed)]
+        speed: f64,
+        #[command(flatten)]
+        screen: ScreenArgs,
+    },
+    /// Say what works on this host, what does not, why, and what mends it
+    #[command(after_help = DOCTOR_STATUS)]
+    Doctor {
+        /// As a JSON array of checks
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one JSON object per tick
+    Stream {
+        /// Stop after this time, for example 5s [default: at Ctrl-C]
+        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        duration: Option<Duration>,
+        /// Print a recording's frames instead of this host's
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf"])]
+        from: Option<PathBuf>,
+        #[command(flatten)]
+        live: LiveArgs,
+    },
+}
+
+const AUDIT_STATUS: &str = "\
+Exit status: 0 also where a section is not known (its reason is printed), 1 where none is, \
+2 bad usage.";
+
+const DOCTOR_STATUS: &str = "\
+Exit status: 0 whatever works and does not (--json has it per check), 2 bad usage.";
+
+const SELECTORS: &str = "\
+Selectors:
+  sched:sched_switch         one event            sched:* or sched:   a subsystem
+  set_event                  all events of the top-level instance
+  tracing_on, current_tracer recording, the tracer
+  INSTANCE/...               any of these in a tracefs instance; */... in all of them
+  kprobes:NAME               a dynamic event (GROUP:NAME)
+  kprobes                    all kprobes of this host (debugfs kprobes/enabled)
+  tracefs, debugfs           its mount
+Exit status: 0 done, 1 refused, failed or not confirmed, 2 bad usage or selector, \
+3 nothing to do.";
+
+fn tick(text: &str) -> Result<Duration, String> {
+    let tick = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    let (least, most) = (Duration::from_millis(50), Duration::from_secs(600));
+    if tick < least || tick > most {
+        return Err("a tick is 50ms to 10min long".to_owned());
+    }
+    Ok(tick)
+}
+
+fn speed(text: &str) -> Result<f64, String> {
+    match text.strip_suffix('x').unwrap_or(text).parse::<f64>() {
+        Ok(speed) if (0.01..=100_000.0).contains(&speed) => Ok(speed),
+        Ok(_) => Err("a speed is 0.01 to 100000".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arguments_are_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ticks_and_speeds_are_bounded() {
+        assert!(tick("1ms").is_err() && tick("1h").is_err() && tick("x").is_err());
+        assert_eq!(tick("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(speed("16x"), Ok(16.0));
+        assert!(speed("0").is_err() && speed("nan").is_err() && speed("inf").is_err());
+    }
+}

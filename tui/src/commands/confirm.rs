@@ -1,0 +1,322 @@
+//! What every changing command shows, asks, and reports.
+
+use std::io::{self, BufRead, IsTerminal, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use stalltop_collectors::Env;
+use stalltop_collectors::change::{self, Failure, Journal, Writer};
+use stalltop_collectors::live::{Live, Options};
+use stalltop_collectors::tracing::TracingCollector;
+use stalltop_model::change::{ChangeError, Entry, Plan, Request, UndoClass, Write};
+use stalltop_model::printable;
+
+use crate::cli::ChangeArgs;
+
+/// Nothing was to be done: everything is as asked for already.
+const NOTHING_TO_DO: u8 = 3;
+
+/// Writes shown before the rest is only counted; `--dry-run` shows all.
+const SHOWN: usize = 40;
+
+/// The widest column of commands.
+const WIDEST: usize = 100;
+
+/// A host to change, with its journal.
+pub(crate) struct Desk<'a> {
+    pub(crate) args: &'a ChangeArgs,
+    pub(crate) env: Env,
+    pub(crate) writer: Writer,
+}
+
+impl<'a> Desk<'a> {
+    pub(crate) fn new(args: &'a ChangeArgs) -> Result<Self, ChangeError> {
+        let env = args.env();
+        let options = Options {
+            env: env.clone(),
+            // Looking is no change.
+            read_only: args.read_only && !args.dry_run,
+            ..Options::default()
+        };
+        Ok(Self {
+            args,
+            env,
+            writer: Live::writer(&options, args.journal.as_deref())?,
+        })
+    }
+
+    /// The journal as it is now; says on stderr what is wrong with it.
+    pub(crate) fn journal(&self) -> Result<Journal, ChangeError> {
+        read_journal(&self.env, self.writer.journal())
+    }
+
+    /// Plans a request, with who holds what where that can be found out.
+    pub(crate) fn plan(&self, request: &Request) -> Result<Plan, ChangeError> {
+        let journal = self.journal()?;
+        let tracing = match request {
+            Request::Off { .. } | Request::Remove { .. } => {
+                Some(TracingCollector::new(&self.env).scan_all())
+            }
+            _ => None,
+        };
+        change::plan(&self.env, request, &journal, tracing.as_deref())
+    }
+
+    /// Shows a plan, asks, carries it out, reports.
+    pub(crate) fn carry_out(&self, plan: &Plan) -> anyhow::Result<ExitCode> {
+        self.show(plan)?;
+        if self.args.dry_run {
+            say("dry run: nothing was changed");
+            return Ok(ExitCode::SUCCESS);
+        }
+        if let Err(error) = self.confirm(plan.confirm_word.as_deref()) {
+            return Ok(refused(&error));
+        }
+        let done = change::apply(&self.writer, plan, &mut |_| ());
+        Ok(report(plan, done))
+    }
+
+    /// Prints what is to be done: the literal commands, what they change, whether it can
+    /// be undone.
+    pub(crate) fn show(&self, plan: &Plan) -> anyhow::Result<()> {
+        let mut out = io::stdout().lock();
+        let limit = if self.args.dry_run { usize::MAX } else { SHOWN };
+        print_plan(&mut out, plan, limit)
+            .and_then(|()| self.print_undo(&mut out, plan))
+            .and_then(|()| out.flush())
+            .context("cannot write to standard output")
+    }
+
+    fn print_undo(&self, out: &mut impl io::Write, plan: &Plan) -> io::Result<()> {
+        let path = self.writer.journal().to_string_lossy();
+        let flag = if self.args.journal.is_some() {
+            format!(" --journal {}", stalltop_model::change::shell_word(&path))
+        } else {
+            String::new()
+        };
+        let flag = printable(&flag);
+        match plan.undo {
+            _ if matches!(plan.request, Request::Undo { .. }) => Ok(()),
+            UndoClass::Exact => writeln!(out, "  can be undone: stalltop undo{flag}"),
+            UndoClass::Partial => writeln!(out, "  can be undone in part: stalltop undo{flag}"),
+            UndoClass::Never => writeln!(out, "  cannot be undone"),
+        }
+    }
+
+    /// Asks for a confirmation, unless `--yes` gave it.
+    pub(crate) fn confirm(&self, word: Option<&str>) -> Result<(), ChangeError> {
+        if self.args.yes {
+            return Ok(());
+        }
+        let not = |how: &str| Err(ChangeError::NotConfirmed { how: how.into() });
+        if !io::stdin().is_terminal() {
+            return not("there is no terminal to ask on; --yes confirms");
+        }
+        let answer = match word {
+            Some(word) => ask(&format!(
+                "type {word} to go on, anything else leaves all as it is: "
+            )),
+            None => ask("go on? [y/N] "),
+        };
+        let yes = match word {
+            Some(word) => answer == word,
+            None => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),
+        };
+        if yes { Ok(()) } else { not("left as it is") }
+    }
+}
+
+/// Reads a journal; says on stderr what is wrong with it.
+pub(crate) fn read_journal(env: &Env, path: &Path) -> Result<Journal, ChangeError> {
+    let journal = Journal::read(env, path)?;
+    for damage in journal.damage() {
+        let what = if damage.torn {
+            "was cut off while it was written; nothing was changed on its account"
+        } else {
+            "is damaged and not used; it stays in the file"
+        };
+        eprintln!(
+            "stalltop: journal {}, line {}: {what} ({})",
+            printable(&path.to_string_lossy()),
+            damage.line,
+            printable(&damage.why)
+        );
+    }
+    Ok(journal)
+}
+
+/// Prints a line. A reader that went away does not stop a change half-way.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+/// Asks on the terminal; no answer is an empty one.
+pub(crate) fn ask(question: &str) -> String {
+    eprint!("{question}");
+    let mut answer = String::new();
+    if io::stdin().lock().read_line(&mut answer).is_err() {
+        answer.clear();
+    }
+    answer.trim().to_owned()
+}
+
+fn print_plan(out: &mut impl io::Write, plan: &Plan, limit: usize) -> io::Result<()> {
+    writeln!(out, "{}", printable(&plan.title))?;
+    let shown = &plan.writes[..plan.writes.len().min(limit)];
+    let commands: Vec<String> = shown
+        .iter()
+        .map(|w| printable(&w.command()).into_owned())
+        .collect();
+    let width = commands
+        .iter()
+        .map(String::len)
+        .filter(|w| *w <= WIDEST)
+        .max()
+        .unwrap_or(0);
+    for (write, command) in shown.iter().zip(&commands) {
+        match effect(write) {
+            Some(effect) => writeln!(out, "  {command:<width$}   {effect}")?,
+            None => writeln!(out, "  {command}")?,
+        }
+    }
+    if plan.writes.len() > shown.len() {
+        let more = plan.writes.len() - shown.len();
+        writeln!(out, "  and {more} more (--dry-run shows all)")?;
+    }
+    for note in &plan.notes {
+        writeln!(out, "  {}", printable(note))?;
+    }
+    for left in &plan.left {
+        writeln!(
+            out,
+            "  left: {}: {}",
+            printable(&left.what),
+            printable(&left.why)
+        )?;
+    }
+    Ok(())
+}
+
+/// `1 -> 0`, where the values are short; that an event is made or removed needs no more.
+fn effect(write: &Write) -> Option<String> {
+    let (before, after) = (write.before.as_deref()?, write.after.as_deref()?);
+    if write.item.is_some() {
+        return Some(
+            if after.is_empty() {
+                "removed"
+            } else {
+                "made again"
+            }
+            .to_owned(),
+        );
+    }
+    let show = |value: &str| match value {
+        "" => "(none)".to_owned(),
+        value => printable(&value.replace('\n', "; ")).into_owned(),
+    };
+    Some(format!("{} -> {}", show(before), show(after)))
+}
+
+/// Says how it went; gives the exit status.
+pub(crate) fn report(plan: &Plan, done: Result<Entry, Failure>) -> ExitCode {
+    match done {
+        Ok(entry) => {
+            match plan.request {
+                Request::Undo { .. } if plan.writes.is_empty() => {
+                    say("nothing was left to undo; the journal says so now");
+                }
+                _ => say(&format!("done, journal entry {}", entry.id)),
+            }
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            let status = refused(&failure.error);
+            if let Some(entry) = &failure.entry {
+                eprintln!(
+                    "stalltop: journal entry {} has what was written of it; stalltop undo {} puts it back",
+                    entry.id, entry.id
+                );
+            }
+            status
+        }
+    }
+}
+
+/// Says why not; gives the exit status.
+pub(crate) fn refused(error: &ChangeError) -> ExitCode {
+    eprintln!("stalltop: {}", printable(&error.to_string()));
+    ExitCode::from(status_of(error))
+}
+
+/// 2 for what was asked, 3 for nothing to do, 1 for the rest.
+fn status_of(error: &ChangeError) -> u8 {
+    match error {
+        ChangeError::BadSelector { .. } | ChangeError::NothingMatches { .. } => 2,
+        ChangeError::NothingToDo { .. } => NOTHING_TO_DO,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stalltop_model::change::{Left, OpenMode};
+
+    #[test]
+    fn a_plan_reads_as_commands_and_is_harmless_to_a_terminal() {
+        let write = |path: &str| Write {
+            path: path.into(),
+            mode: OpenMode::Truncate,
+            value: "0".into(),
+            item: None,
+            before: Some("1".into()),
+            after: Some("0".into()),
+            kept: Vec::new(),
+            undo: Vec::new(),
+        };
+        let plan = Plan {
+            request: Request::Off {
+                selector: "a:*".into(),
+            },
+            title: "switch off 2 events\x1b[2J".into(),
+            writes: vec![write("/t/a"), write("/t/longer")],
+            undo: UndoClass::Exact,
+            notes: vec!["note".into()],
+            left: vec![Left {
+                what: "x".into(),
+                why: "held\nby".into(),
+            }],
+            confirm_word: None,
+        };
+        let mut out = Vec::new();
+        print_plan(&mut out, &plan, 1).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "switch off 2 events^[[2J\n\
+             \x20 echo 0 > /t/a   1 -> 0\n\
+             \x20 and 1 more (--dry-run shows all)\n\
+             \x20 note\n\
+             \x20 left: x: held^Jby\n"
+        );
+        let mut out = Vec::new();
+        print_plan(&mut out, &plan, 9).unwrap();
+        assert!(
+            String::from_utf8(out)
+                .unwrap()
+                .contains("  echo 0 > /t/a        1 -> 0\n")
+        );
+    }
+
+    #[test]
+    fn exit_statuses() {
+        let name = || "x".into();
+        let bad = ChangeError::BadSelector {
+            selector: name(),
+            why: name(),
+        };
+        assert_eq!(status_of(&bad), 2);
+        assert_eq!(status_of(&ChangeError::NothingToDo { why: name() }), 3);
+        assert_eq!(status_of(&ChangeError::NotConfirmed { how: name() }), 1);
+    }
+}

@@ -1,0 +1,493 @@
+//! Pane 1: is something wrong, where, and what can be done.
+
+mod summary;
+
+use std::cell::RefCell;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use stalltop_model::rules::{Finding, Severity};
+use stalltop_model::{Name, Reason, printable};
+
+use crate::action::{ActionId, Context};
+use crate::cores::rows::{self, Order, Row, RowKey};
+use crate::cores::table::{self, Table};
+use crate::cores::{timeline, vectors};
+use crate::draw::{self, Pen};
+use crate::list::List;
+use crate::msg::{Mouse, MouseKind};
+use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
+use crate::text;
+use crate::theme::Role;
+
+/// What the cursor can stand on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Item {
+    Finding(&'static str),
+    Core(RowKey),
+    Tracing,
+    Cgroups,
+}
+
+/// The pane.
+#[derive(Debug, Default)]
+pub(crate) struct Overview {
+    wish: rows::Wish,
+    list: List<Item>,
+    /// Orders the cores; its cursor is not used.
+    cores: List<RowKey>,
+    rows: Vec<Row>,
+    /// What was drawn on which line, for the mouse.
+    drawn: RefCell<Vec<(u16, Item)>>,
+}
+
+/// The role of a finding.
+pub(crate) fn severity_role(severity: Severity) -> Role {
+    match severity {
+        Severity::Info => Role::Notice,
+        Severity::Warning => Role::Warning,
+        Severity::Critical => Role::Critical,
+    }
+}
+
+impl Overview {
+    fn enter(&self, scene: &Scene<'_>) -> Reply {
+        match self.list.selected() {
+            Some(Item::Finding(id)) => {
+                let found = scene.model.findings().iter().find(|f| f.id == *id);
+                found.map_or(Reply::Done, |f| Reply::Wish(Wish::Show(evidence(f))))
+            }
+            Some(Item::Core(RowKey::Cpu(cpu))) => Reply::Wish(Wish::Core(*cpu)),
+            Some(Item::Core(_)) => Reply::Wish(Wish::Do(ActionId::Cores)),
+            Some(Item::Tracing) => Reply::Wish(Wish::Do(ActionId::Tracing)),
+            Some(Item::Cgroups) => Reply::Wish(Wish::Do(ActionId::Cgroups)),
+            None => Reply::Done,
+        }
+    }
+
+    fn items(&self, scene: &Scene<'_>) -> Vec<Item> {
+        let findings = scene.model.findings().iter().map(|f| Item::Finding(f.id));
+        let cores = self.rows.iter().map(|r| Item::Core(r.key));
+        findings
+            .chain(cores)
+            .chain([Item::Tracing, Item::Cgroups])
+            .collect()
+    }
+
+    /// Draws a line's cursor, and keeps for the mouse what is on it.
+    fn mark(&self, scene: &Scene<'_>, line: Rect, buf: &mut Buffer, item: Item, first: bool) {
+        if self.list.selected() == Some(&item) && (first || line.height > 0) {
+            draw::highlight(buf, scene.theme, line, 0, Role::Cursor);
+        }
+        self.drawn.borrow_mut().push((line.y, item));
+    }
+
+    fn findings(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+        let theme = scene.theme;
+        let findings = scene.model.findings();
+        let blind = blind(scene);
+        let mut count = match (findings.len(), scene.past()) {
+            (0, _) => String::new(),
+            (n, None) => text::plural(n as u64, "finding"),
+            (_, Some(_)) => format!("findings of now{}", scene.as_of_newest()),
+        };
+        if !findings.is_empty() && !blind.is_empty() {
+            count = format!("{count} · not judged: {}", names(&blind));
+        }
+        // Where there is no room for a title, the findings speak for themselves.
+        let head = u16::from(area.height >= 4 || findings.is_empty());
+        if head > 0 {
+            draw::section(buf, theme, area, 0, ("FINDINGS", &count, ""));
+        }
+        if findings.is_empty() {
+            if scene.started() && !blind.is_empty() {
+                Pen::new(buf, theme, area, 1)
+                    .gap(1)
+                    .put("○ cannot judge: not measured: ", Role::Notice)
+                    .put(&names(&blind), Role::Text);
+                for (y, fix) in (2u16..).zip(fixes(&blind)) {
+                    Pen::new(buf, theme, area, y)
+                        .gap(3)
+                        .put("fix: ", Role::Dim)
+                        .put(&text::name(&fix, 300), Role::Strong);
+                }
+                return;
+            }
+            let mut pen = Pen::new(buf, theme, area, 1);
+            match calm(scene) {
+                Ok(line) => pen.gap(1).put("✔ ", Role::Ok).put(&line, Role::Text),
+                Err(line) => pen.gap(3).put(&line, Role::Dim),
+            };
+            return;
+        }
+        let lines = lines(scene, area.width);
+        let room = usize::from(area.height - head.min(area.height));
+        // The selected finding stays in view when not all fit.
+        let selected = match self.list.selected() {
+            Some(Item::Finding(id)) => lines.iter().position(|l| l.id == *id).unwrap_or(0),
+            _ => 0,
+        };
+        let end = lines[selected..]
+            .iter()
+            .take_while(|l| l.id == lines[selected].id);
+        let top = (selected + end.count()).saturating_sub(room).min(selected);
+        let hidden = lines.len().saturating_sub(top + room);
+        for (y, line) in (head..).zip(lines.iter().skip(top).take(room)) {
+            let mut pen = Pen::new(buf, theme, area, y);
+            pen.gap(1)
+                .left(line.glyph, 2, line.role)
+                .left(line.incident, 3, Role::Dim);
+            pen.put(&line.text, Role::Text);
+            if pen.room() > text::width(&line.hint) + 1 {
+                pen.last(&line.hint, Role::Dim);
+            }
+            let on = Rect::new(area.x, area.y + y, area.width, 1);
+            self.mark(
+                scene,
+                on,
+                buf,
+                Item::Finding(line.id),
+                !line.glyph.is_empty(),
+            );
+        }
+        if hidden > 0 && room > 2 {
+            let last = Rect::new(area.x, area.bottom() - 1, area.width, 1);
+            Pen::new(buf, theme, last, 0).last(&format!(" ↓ {hidden} more lines "), Role::Title);
+        }
+    }
+}
+
+/// One line of the list of findings.
+struct Line {
+    id: &'static str,
+    glyph: &'static str,
+    incident: &'static str,
+    role: Role,
+    text: String,
+    hint: String,
+}
+
+fn lines(scene: &Scene<'_>, width: u16) -> Vec<Line> {
+    let mut out = Vec::new();
+    let wide = usize::from(width).saturating_sub(8).max(20);
+    for finding in scene.model.findings() {
+        let hint = hint(scene, finding);
+        let mut parts = text::wrap(&printable(&finding.sentence), wide);
+        let fits = hint.is_empty()
+            || parts
+                .last()
+                .is_some_and(|p| text::width(p) + text::width(&hint) + 2 < wide);
+        if !fits {
+            parts.push(String::new());
+        }
+        let last = parts.len() - 1;
+        for (i, part) in parts.into_iter().enumerate() {
+            out.push(Line {
+                id: finding.id,
+                glyph: if i == 0 { finding.severity.glyph() } else { "" },
+                incident: if i == 0 { finding.incident } else { "" },
+                role: severity_role(finding.severity),
+                text: part,
+                hint: if i == last {
+                    hint.clone()
+                } else {
+                    String::new()
+                },
+            });
+        }
+    }
+    out
+}
+
+/// The key of the cure that a finding names, if there is one here.
+fn hint(scene: &Scene<'_>, finding: &Finding) -> String {
+    let stack = PaneId::Overview.info().stack;
+    ActionId::from_name(finding.action)
+        .filter(|id| scene.can(*id))
+        .and_then(|id| {
+            let key = scene.keymap.key(stack, id)?;
+            Some(format!("{key} {} ", id.action().short))
+        })
+        .unwrap_or_default()
+}
+
+/// The evidence of a finding, for a dialog.
+fn evidence(finding: &Finding) -> Vec<String> {
+    let mut out = vec![
+        finding.id.to_owned(),
+        printable(&finding.sentence).into_owned(),
+        String::new(),
+    ];
+    out.extend(
+        finding
+            .evidence
+            .iter()
+            .map(|e| format!("  {}", printable(e))),
+    );
+    out.push(String::new());
+    out.push(format!("it would be wrong if: {}", finding.disproof));
+    if !finding.incident.is_empty() {
+        out.push(format!("it resembles incident {}", finding.incident));
+    }
+    out
+}
+
+/// What the rules look at and cannot see, with the reasons. What a kernel does not have
+/// cannot be on: that is known.
+fn blind<'a>(scene: &Scene<'a>) -> Vec<(&'static str, &'a Reason)> {
+    let sample = scene.sample();
+    let tracing = &sample.tracing;
+    if !scene.started() {
+        return Vec::new();
+    }
+    [
+        ("softirq delays", sample.cores.bpf.reason()),
+        ("trace events", tracing.tracefs.reason()),
+        ("kprobes", tracing.kprobes.reason()),
+        ("BPF programs", tracing.bpf.reason()),
+        ("memory cgroups", sample.cgroups.reason()),
+    ]
+    .into_iter()
+    .filter_map(|(what, reason)| Some((what, reason?)))
+    .filter(|(_, reason)| !matches!(reason, Reason::NotBuilt { .. }))
+    .collect()
+}
+
+/// `trace events, kprobes`.
+fn names(blind: &[(&'static str, &Reason)]) -> String {
+    let names: Vec<&str> = blind.iter().map(|(what, _)| *what).collect();
+    names.join(", ")
+}
+
+/// What mends it, each once and no more than two; what needs root comes first.
+fn fixes(blind: &[(&'static str, &Reason)]) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let root = |r: &Reason| !matches!(r, Reason::NoCapability { .. } | Reason::Io { .. });
+    let mut sorted: Vec<&Reason> = blind.iter().map(|(_, r)| *r).collect();
+    sorted.sort_by_key(|r| root(r));
+    for reason in sorted {
+        let fix = reason.fix().to_string();
+        if !all.contains(&fix) && all.len() < 2 {
+            all.push(fix);
+        }
+    }
+    all
+}
+
+/// One calm line, or what is still awaited.
+fn calm(scene: &Scene<'_>) -> Result<String, String> {
+    if !scene.started() {
+        return Err("waiting for the first sample".into());
+    }
+    let cores = &scene.model.cores;
+    let window = cores.recent(stalltop_model::rules::WINDOW_NS);
+    let worst = (0..cores.numbers().len())
+        .filter_map(|row| Some((cores.worst_delay(row, window.clone())?.0, row)))
+        .max();
+    let Some(newest) = cores.newest().and_then(|seq| cores.time(seq)) else {
+        return Err("one sample so far: rates begin with the next tick".into());
+    };
+    let oldest = cores
+        .time(window.start)
+        .map_or(newest.at_ns, |t| t.at_ns - t.span_ns);
+    let span = text::ago(newest.at_ns.saturating_sub(oldest));
+    Ok(match worst {
+        Some((ns, row)) => format!(
+            "no finding in {span}; worst softirq delay {} on cpu {}",
+            text::duration(ns),
+            cores.numbers().get(row).copied().unwrap_or(0)
+        ),
+        None => format!("no finding in {span}; delays are not measured"),
+    })
+}
+
+impl Pane for Overview {
+    fn refresh(&mut self, scene: &Scene<'_>) {
+        self.list.tick();
+        self.cores.tick();
+        let window = timeline::window(scene);
+        self.wish.order = Order::Worst;
+        self.rows = rows::build(scene, &self.wish, &window, &self.cores);
+        let items = self.items(scene);
+        self.list.set(items);
+    }
+
+    fn update(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
+        match action {
+            ActionId::Open | ActionId::Unfold => self.enter(scene),
+            ActionId::ClearSetEvent => match crate::tracing::clear_events(scene) {
+                Ok(request) => Reply::Wish(Wish::Plan(request)),
+                Err(why) => Reply::Wish(Wish::Say(Role::Warning, why)),
+            },
+            ActionId::KprobesMaster => {
+                Reply::Wish(Wish::Plan(crate::tracing::kprobes_master(scene)))
+            }
+            ActionId::Close if !self.wish.filter.is_empty() => {
+                self.wish.filter.clear();
+                self.refresh(scene);
+                Reply::Done
+            }
+            action if self.list.act(action) => {
+                // The cores keep their order while the cursor is among them.
+                if let Some(Item::Core(key)) = self.list.selected().cloned() {
+                    self.cores.set(self.rows.iter().map(|r| r.key).collect());
+                    self.cores.select_key(&key);
+                }
+                Reply::Done
+            }
+            ActionId::NextMatch | ActionId::PreviousMatch => {
+                let on_core = |item: &Item| matches!(item, Item::Core(_));
+                let hits: Vec<bool> = self.list.rows().iter().map(on_core).collect();
+                self.list
+                    .seek(action == ActionId::NextMatch, |row| hits[row]);
+                Reply::Done
+            }
+            _ => Reply::NotMine,
+        }
+    }
+
+    fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
+        match mouse.kind {
+            MouseKind::WheelUp => self.update(ActionId::Up, scene),
+            MouseKind::WheelDown => self.update(ActionId::Down, scene),
+            MouseKind::Press => {
+                let hit = self
+                    .drawn
+                    .borrow()
+                    .iter()
+                    .find(|(y, _)| *y == mouse.row)
+                    .map(|(_, item)| item.clone());
+                match hit {
+                    Some(item) if self.list.selected() == Some(&item) => self.enter(scene),
+                    Some(item) => {
+                        self.list.select_key(&item);
+                        Reply::Done
+                    }
+                    None => Reply::Done,
+                }
+            }
+        }
+    }
+
+    fn stack(&self) -> &'static [Context] {
+        PaneId::Overview.info().stack
+    }
+
+    fn filter(&mut self) -> Option<&mut String> {
+        Some(&mut self.wish.filter)
+    }
+
+    fn filtered(&self) -> &str {
+        &self.wish.filter
+    }
+
+    fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+        self.drawn.borrow_mut().clear();
+        let wanted = match scene.model.findings().len() {
+            0 => 2 + fixes(&blind(scene)).len() as u16,
+            _ => lines(scene, area.width).len() as u16 + 1,
+        };
+        // What traces and the cgroups: two lines at least, more where there is room.
+        let sources = match area.height {
+            0..6 => 0,
+            6..16 => 2,
+            16..30 => 4,
+            _ => 9u16.max(summary::instances_on(scene).count().min(8) as u16 + 8),
+        };
+        let findings = wanted
+            .min(area.height.saturating_sub(sources) / 2 + 2)
+            .min(area.height);
+        let rest = area.height - findings;
+        let sources = sources.min(rest);
+        let upper = Rect {
+            height: findings,
+            ..area
+        };
+        self.findings(scene, upper, buf);
+        let room = rest - sources;
+        let middle = Rect {
+            y: area.y + findings,
+            height: room.min(self.rows.len().max(1) as u16 + 2),
+            ..area
+        };
+        match scene.tick() {
+            Some(seq) => self.cores_table(scene, middle, buf, seq),
+            None => {
+                draw::section(buf, scene.theme, middle, 0, ("CORES", "", ""));
+            }
+        }
+        let lower = Rect {
+            y: middle.bottom(),
+            height: area.bottom() - middle.bottom(),
+            ..area
+        };
+        // The numbers per vector where the screen is tall enough, at the bottom for good.
+        let panel = if lower.height > sources + vectors::FULL {
+            vectors::FULL
+        } else {
+            0
+        };
+        let lower = Rect {
+            height: lower.height - panel,
+            ..lower
+        };
+        if let (1.., Some(seq)) = (panel, scene.tick()) {
+            let below = Rect::new(area.x, lower.bottom(), area.width, panel);
+            vectors::render(scene, below, buf, self.rows.first(), seq);
+        }
+        let lines = summary::render(scene, lower, buf);
+        for (y, item) in lines.into_iter().map(|(y, is_tracing)| {
+            (
+                y,
+                if is_tracing {
+                    Item::Tracing
+                } else {
+                    Item::Cgroups
+                },
+            )
+        }) {
+            let on = Rect::new(area.x, lower.y + y, area.width, 1);
+            self.mark(scene, on, buf, item, true);
+        }
+    }
+}
+
+impl Overview {
+    fn cores_table(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, seq: u64) {
+        let cursor = match self.list.selected() {
+            Some(Item::Core(key)) => self.rows.iter().position(|r| r.key == *key),
+            _ => None,
+        };
+        let body = table::body(area);
+        let height = usize::from(body.height);
+        let top = cursor.map_or(0, |at| (at + 1).saturating_sub(height));
+        let view = top..(top + height).min(self.rows.len());
+        let hidden = self.rows.len() - view.len();
+        let mut detail: Name = timeline::heading("worst first", scene).into();
+        if hidden > 0 {
+            let more = format!("{detail}, {hidden} calmer rows below");
+            detail = more.into();
+        }
+        if !self.wish.filter.is_empty() {
+            detail = format!("filter {:?}", text::name(&self.wish.filter, 30)).into();
+        }
+        for (y, row) in (0u16..).zip(&self.rows[view.clone()]) {
+            self.drawn
+                .borrow_mut()
+                .push((body.y + y, Item::Core(row.key)));
+        }
+        table::render(
+            scene,
+            area,
+            buf,
+            &Table {
+                title: "CORES",
+                detail: &detail,
+                rows: &self.rows,
+                view,
+                cursor,
+                seq,
+            },
+        );
+    }
+}

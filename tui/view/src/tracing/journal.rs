@@ -1,0 +1,128 @@
+//! The list of changes that stalltop made on this host since boot.
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use stalltop_model::change::{Entry, Outcome, UndoClass};
+use stalltop_model::{Model, printable};
+
+use crate::draw::{self, Pen};
+use crate::list::List;
+use crate::pane::Scene;
+use crate::text;
+use crate::theme::Role;
+
+/// The newest change first.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    pub list: List<u64>,
+}
+
+impl Journal {
+    pub(super) fn refresh(&mut self, model: &Model) {
+        self.list
+            .set(model.changes().iter().rev().map(|e| e.id).collect());
+    }
+
+    /// The selected entry.
+    pub(super) fn chosen<'a>(&self, model: &'a Model) -> Option<&'a Entry> {
+        let id = self.list.selected()?;
+        model.changes().iter().find(|e| e.id == *id)
+    }
+
+    pub(super) fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+        let theme = scene.theme;
+        let n = text::plural(scene.model.changes().len() as u64, "change");
+        draw::section(
+            buf,
+            theme,
+            area,
+            0,
+            ("CHANGES", &n, "newest first, Esc closes"),
+        );
+        let mut pen = Pen::new(buf, theme, area, 1);
+        pen.gap(1)
+            .right("no", 4, Role::Faint)
+            .gap(2)
+            .left("when", 10, Role::Faint)
+            .left("state", 12, Role::Faint)
+            .left("by", 18, Role::Faint)
+            .put("what", Role::Faint);
+        let top = 2.min(area.height);
+        let body = Rect::new(area.x, area.y + top, area.width, area.height - top);
+        if self.list.rows().is_empty() {
+            Pen::new(buf, theme, body, 0).gap(3).put(
+                "stalltop has changed nothing on this host since boot",
+                Role::Dim,
+            );
+            return;
+        }
+        let view = self.list.view(body);
+        for (y, at) in (0u16..).zip(view) {
+            let entry = self
+                .list
+                .rows()
+                .get(at)
+                .and_then(|id| scene.model.changes().iter().find(|e| e.id == *id));
+            let Some(entry) = entry else { continue };
+            let (state, role) = state(entry);
+            let mut pen = Pen::new(buf, theme, body, y);
+            pen.gap(1)
+                .right(&entry.id.to_string(), 4, Role::Dim)
+                .gap(2)
+                .left(&text::clock(entry.wall_ns), 10, Role::Text)
+                .left(state, 12, role)
+                .left(&text::name(&entry.by, 17), 18, Role::Dim)
+                .put(&text::name(&entry.plan.title, 300), Role::Strong);
+            if at == self.list.cursor() {
+                draw::highlight(buf, theme, body, y, Role::Cursor);
+            }
+        }
+    }
+}
+
+fn state(entry: &Entry) -> (&'static str, Role) {
+    match &entry.outcome {
+        Outcome::Intended => ("unfinished", Role::Warning),
+        Outcome::Done => match (entry.plan.undo, entry.undoes) {
+            (_, Some(_)) => ("undo", Role::Dim),
+            (UndoClass::Never, None) => ("done", Role::Dim),
+            _ => ("in effect", Role::On),
+        },
+        Outcome::Failed { .. } => ("stopped", Role::Critical),
+        Outcome::Undone { .. } => ("undone", Role::Off),
+    }
+}
+
+/// An entry in full: the title, then its lines.
+pub(super) fn story(entry: &Entry) -> Vec<String> {
+    let mut out = vec![
+        format!("Change {}: {}", entry.id, printable(&entry.plan.title)),
+        format!("{} by {}", text::date(entry.wall_ns), printable(&entry.by)),
+    ];
+    match &entry.outcome {
+        Outcome::Intended => {
+            out.push("the intent is journaled; whether it was written is not known".into());
+        }
+        Outcome::Done => out.push("done, and read back".into()),
+        Outcome::Failed { written, why } => out.push(format!(
+            "stopped after {}: {}",
+            text::plural(u64::from(*written), "write"),
+            printable(why)
+        )),
+        Outcome::Undone { by } => out.push(format!("undone by change {by}")),
+    }
+    if let Some(undoes) = entry.undoes {
+        out.push(format!("it undoes change {undoes}"));
+    }
+    out.push(String::new());
+    for write in &entry.plan.writes {
+        out.push(format!("  {}", printable(&write.command())));
+    }
+    if entry.plan.undo == UndoClass::Never && entry.undoes.is_none() {
+        out.push("cannot be undone".into());
+    }
+    for note in &entry.plan.notes {
+        out.push(format!("  · {}", printable(note)));
+    }
+    out
+}

@@ -1,0 +1,317 @@
+//! The tree of what traces: holders and their programs, instances and their events,
+//! dynamic events, kernel probes.
+
+mod bpf;
+mod ftrace;
+mod kprobes;
+
+use std::collections::HashSet;
+
+use stalltop_model::change::{Entry, Outcome, Request};
+use stalltop_model::model::tracing::{ChangeKind, ChangedAt, Thing, TracingModel};
+use stalltop_model::{Name, Reason};
+
+use crate::list::List;
+use crate::pane::{Scene, matches};
+use crate::text;
+
+/// What a row stands for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Key {
+    /// A process that holds BPF programs.
+    Holder(u32),
+    /// Programs that no process holds.
+    Pinned,
+    /// A program below a holder, or below [`Key::Pinned`] (0).
+    Program(u32, u32),
+    /// A link whose program is not listed.
+    Link(u32),
+    /// A tracefs instance; empty for the top level.
+    Instance(Name),
+    /// A subsystem of an instance.
+    System(Name, Name),
+    /// An event of an instance: instance, system, name.
+    Event(Name, Name, Name),
+    /// The dynamic events.
+    Dynamics,
+    /// One: group, name.
+    Dynamic(Name, Name),
+    /// The kernel's list of probes.
+    Kprobes,
+    /// One of them.
+    Kprobe(bool, Name, u64),
+    /// A source that is missing.
+    Missing(&'static str),
+}
+
+/// Whether a thing is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    On,
+    Off,
+    /// Enabled softly by a trigger or another user; does not record.
+    Armed,
+    /// Has no state of its own, or it is not known.
+    None,
+}
+
+/// One line of the tree.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    pub key: Key,
+    pub depth: u8,
+    /// For what has rows below it: whether they are shown.
+    pub open: Option<bool>,
+    pub state: State,
+    /// What it is.
+    pub what: String,
+    /// Its kind, in a column of its own.
+    pub kind: String,
+    /// Who holds it, or what else is to be said.
+    pub note: String,
+    /// Hits, where the kernel counts them.
+    pub hits: Option<u64>,
+    pub changed: Option<ChangedAt>,
+    pub ours: bool,
+    /// Whether it matches the filter itself, not only something below it.
+    pub hit: bool,
+    /// Why the source is missing.
+    pub missing: Option<Reason>,
+    /// The place in the order asked for, among its siblings.
+    rank: (u64, String),
+}
+
+impl Row {
+    pub(super) fn new(
+        key: Key,
+        depth: u8,
+        what: impl Into<String>,
+        kind: impl Into<String>,
+    ) -> Self {
+        Self {
+            key,
+            depth,
+            open: None,
+            state: State::None,
+            what: what.into(),
+            kind: kind.into(),
+            note: String::new(),
+            hits: None,
+            changed: None,
+            ours: false,
+            hit: false,
+            missing: None,
+            rank: (0, String::new()),
+        }
+    }
+}
+
+/// Sort orders among siblings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// As the kernel lists them.
+    #[default]
+    Kernel,
+    /// By name.
+    Name,
+    /// Most hits first.
+    Hits,
+    /// What changed since the start first.
+    Changed,
+}
+
+impl Order {
+    pub(crate) const ALL: [Self; 4] = [Self::Kernel, Self::Name, Self::Hits, Self::Changed];
+
+    pub(crate) fn title(self) -> &'static str {
+        match self {
+            Self::Kernel => "in the kernel's order",
+            Self::Name => "by name",
+            Self::Hits => "most hits first",
+            Self::Changed => "changed first",
+        }
+    }
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wish {
+    pub order: Order,
+    pub reverse: bool,
+    pub filter: String,
+    /// Rows whose fold differs from the default.
+    pub toggled: HashSet<Key>,
+    pub show_ours: bool,
+    pub show_kprobes: bool,
+}
+
+impl Wish {
+    /// Whether a row is unfolded. A filter unfolds everything.
+    fn is_open(&self, key: &Key, by_default: bool) -> bool {
+        !self.filter.is_empty() || by_default != self.toggled.contains(key)
+    }
+}
+
+/// A node with what is below it, before folding and filtering.
+pub(super) struct Node {
+    pub row: Row,
+    pub children: Vec<Node>,
+    /// Whether it is unfolded unless a person says otherwise.
+    pub open: bool,
+}
+
+impl Node {
+    pub(super) fn leaf(row: Row) -> Self {
+        Self {
+            row,
+            children: Vec::new(),
+            open: false,
+        }
+    }
+
+    /// A node that is unfolded at first.
+    pub(super) fn open(row: Row, children: Vec<Self>) -> Self {
+        Self {
+            row,
+            children,
+            open: true,
+        }
+    }
+
+    /// A source that is missing.
+    pub(super) fn missing(what: &'static str, reason: &Reason) -> Self {
+        let mut row = Row::new(Key::Missing(what), 0, what, "");
+        row.missing = Some(reason.clone());
+        Self::leaf(row)
+    }
+}
+
+/// All rows, in order.
+pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row> {
+    let tracing = scene.tracing();
+    let marks = Marks {
+        all: &scene.model.tracing,
+        changes: scene.model.changes(),
+        until_ns: scene.wall_ns(),
+    };
+    let mut roots = Vec::new();
+    bpf::nodes(tracing, &marks, wish.show_ours, &mut roots);
+    ftrace::nodes(tracing, &marks, wish, &mut roots);
+    kprobes::nodes(tracing, &marks, wish, &mut roots);
+    let filter = wish.filter.to_lowercase();
+    let mut out = Vec::new();
+    for mut root in roots {
+        if keep(&mut root, &filter) {
+            arrange(&mut root, wish, list);
+            flatten(root, wish, &mut out);
+        }
+    }
+    out
+}
+
+/// Drops what neither matches nor has anything below it that does. What matches keeps all
+/// that is below it.
+fn keep(node: &mut Node, filter: &str) -> bool {
+    let row = &mut node.row;
+    row.hit =
+        matches(&row.what, filter) || matches(&row.kind, filter) || matches(&row.note, filter);
+    let hit = row.hit;
+    node.children.retain_mut(|child| keep(child, filter) || hit);
+    hit || !node.children.is_empty()
+}
+
+fn arrange(node: &mut Node, wish: &Wish, list: &List<Key>) {
+    for (i, child) in node.children.iter_mut().enumerate() {
+        let row = &mut child.row;
+        row.rank = match wish.order {
+            Order::Kernel => (i as u64, String::new()),
+            Order::Name => (0, row.what.clone()),
+            Order::Hits => (u64::MAX - row.hits.map_or(0, |h| h + 1), row.what.clone()),
+            Order::Changed => (
+                u64::MAX - row.changed.map_or(0, |c| c.wall_ns),
+                row.what.clone(),
+            ),
+        };
+        arrange(child, wish, list);
+    }
+    node.children.sort_by(|a, b| a.row.rank.cmp(&b.row.rank));
+    if wish.reverse {
+        node.children.reverse();
+    }
+    node.children
+        .sort_by_key(|c| list.held(&c.row.key).unwrap_or(usize::MAX));
+}
+
+fn flatten(node: Node, wish: &Wish, out: &mut Vec<Row>) {
+    let mut row = node.row;
+    let open = wish.is_open(&row.key, node.open);
+    row.open = (!node.children.is_empty()).then_some(open);
+    out.push(row);
+    if open {
+        for child in node.children {
+            flatten(child, wish, out);
+        }
+    }
+}
+
+/// `appeared 22:42:10`, `changed 22:42:10`, `gone since 22:42:10`.
+pub(crate) fn changed_text(changed: ChangedAt) -> String {
+    let how = match changed.kind {
+        ChangeKind::Appeared => "appeared",
+        ChangeKind::Differs => "changed",
+        ChangeKind::Gone => "off since",
+    };
+    format!("{how} {}", text::clock(changed.wall_ns))
+}
+
+/// What had changed by the time that is shown, and what stalltop did to it.
+pub(super) struct Marks<'a> {
+    all: &'a TracingModel,
+    changes: &'a [Entry],
+    until_ns: u64,
+}
+
+/// A scan sees what a change did at most so much later, ns.
+const SEEN_WITHIN_NS: u64 = 15_000_000_000;
+/// The clocks of a scan and of the journal's entry about it may differ by so much, ns.
+const SLACK_NS: u64 = 1_000_000_000;
+
+impl Marks<'_> {
+    pub(super) fn changed(&self, thing: &Thing) -> Option<ChangedAt> {
+        self.all
+            .changed(thing)
+            .filter(|c| c.wall_ns <= self.until_ns)
+    }
+
+    /// Things that were on and are off or gone.
+    pub(super) fn gone(&self) -> impl Iterator<Item = (&Thing, ChangedAt)> {
+        self.all
+            .changes()
+            .filter(|(_, c)| c.kind == ChangeKind::Gone && c.wall_ns <= self.until_ns)
+            .map(|(thing, c)| (thing, *c))
+    }
+
+    /// `by stalltop, change 3`, if the journal explains why an event went off.
+    pub(super) fn who(&self, [instance, system, name]: [&str; 3], off: ChangedAt) -> String {
+        let ending = format!("/events/{system}/{name}/enable");
+        let root = format!("/instances/{instance}/");
+        let touches = |path: &str| {
+            let here = if instance.is_empty() {
+                !path.contains("/instances/")
+            } else {
+                path.contains(&root)
+            };
+            here && (path.ends_with(&ending) || path.ends_with("/set_event"))
+        };
+        let found = self.changes.iter().rev().find(|entry| {
+            let done = matches!(entry.outcome, Outcome::Done | Outcome::Undone { .. });
+            let in_time = entry.wall_ns <= off.wall_ns.saturating_add(SLACK_NS)
+                && off.wall_ns <= entry.wall_ns.saturating_add(SEEN_WITHIN_NS);
+            let switches = !matches!(entry.plan.request, Request::On { .. });
+            done && in_time && switches && entry.plan.writes.iter().any(|w| touches(&w.path))
+        });
+        found.map_or_else(String::new, |entry| {
+            format!("by stalltop, change {}", entry.id)
+        })
+    }
+}

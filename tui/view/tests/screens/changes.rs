@@ -1,0 +1,319 @@
+//! Changes: from the key to the dialog, to the effect, to the result.
+
+use stalltop_model::change::{
+    ChangeError, Effect as Measured, EffectRow, Entry, Left, OpenMode, Outcome, Plan, Request,
+    UndoClass, Write,
+};
+use stalltop_model::{Reading, Reason};
+use stalltop_view::{Effect, Msg, Progress, Wants};
+
+use super::host::Kind;
+use super::{Screen, snap};
+
+fn write(path: &str, value: &str, before: &str, after: &str) -> Write {
+    Write {
+        path: path.into(),
+        mode: OpenMode::Truncate,
+        value: value.into(),
+        item: None,
+        before: Some(before.into()),
+        after: Some(after.into()),
+        kept: Vec::new(),
+        undo: Vec::new(),
+    }
+}
+
+fn kprobes_plan(request: Request) -> Plan {
+    Plan {
+        request,
+        title: "switch off all kprobes of this host".into(),
+        writes: vec![write("/sys/kernel/debug/kprobes/enabled", "0", "1", "0")],
+        undo: UndoClass::Exact,
+        notes: vec!["stops 18 kprobes of netdata[812]; none of others'".into()],
+        left: vec![Left {
+            what: "kprobe.multi, fentry".into(),
+            why: "the master switch does not stop them: stop netdata[812], netdata.service".into(),
+        }],
+        confirm_word: None,
+    }
+}
+
+fn drop_plan(request: Request) -> Plan {
+    Plan {
+        request,
+        title: "drop caches (1: page cache)".into(),
+        writes: vec![Write {
+            before: None,
+            after: None,
+            ..write("/proc/sys/vm/drop_caches", "1", "", "")
+        }],
+        undo: UndoClass::Never,
+        notes: vec!["3.1 GiB of cache must be read again; it may take minutes".into()],
+        left: Vec::new(),
+        confirm_word: Some("drop".into()),
+    }
+}
+
+fn entry(id: u64, plan: Plan, outcome: Outcome) -> Entry {
+    Entry {
+        id,
+        wall_ns: 1_773_528_130_000_000_000,
+        by: "root[4711]".into(),
+        boot: "b".into(),
+        plan,
+        outcome,
+        undoes: None,
+        effect: None,
+    }
+}
+
+#[test]
+fn a_change_is_shown_confirmed_and_told() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    screen.keys("1 K");
+    let request = Request::Off {
+        selector: "kprobes".into(),
+    };
+    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    snap!("change_planning", screen);
+    let plan = kprobes_plan(request.clone());
+    screen.send(Msg::Planned {
+        request,
+        result: Ok(Box::new(plan.clone())),
+    });
+    snap!("change_asking", screen);
+    screen.keys("enter");
+    assert_eq!(screen.last.list, [Effect::Apply(Box::new(plan.clone()))]);
+    screen.keys("enter");
+    assert_eq!(screen.last.list, [], "a second Enter does nothing");
+    screen.send(Msg::Applied(Ok(Box::new(entry(1, plan, Outcome::Done)))));
+    let text = screen.text();
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.contains("22:42:10 switch off all kprobes") && last.contains("u undo"),
+        "{last}"
+    );
+    screen.keys("down");
+    assert!(
+        !screen.text().contains("u undo all"),
+        "the next key brings the footer back"
+    );
+}
+
+#[test]
+fn however_long_a_plan_is_the_question_is_in_view() {
+    let mut screen = Screen::new(Kind::sick(4), 80, 24);
+    screen.keys("E");
+    let request = Request::Off {
+        selector: "set_event".into(),
+    };
+    let mut plan = kprobes_plan(request.clone());
+    plan.title = "switch off 60 events of the top-level instance".into();
+    plan.writes = (0..60)
+        .map(|n| {
+            let path = format!("/sys/kernel/tracing/events/irq_vectors/event_{n}/enable");
+            write(&path, "0", "1", "0")
+        })
+        .collect();
+    screen.send(Msg::Planned {
+        request,
+        result: Ok(Box::new(plan)),
+    });
+    snap!("change_long", screen);
+    screen.keys("pgdn pgdn pgdn pgdn pgdn");
+    snap!("change_long_scrolled", screen);
+}
+
+#[test]
+fn esc_leaves_everything_as_it_is() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    let before = screen.text();
+    screen.keys("K esc");
+    assert_eq!(screen.text(), before);
+    // A plan that arrives after that is not shown.
+    let request = Request::Off {
+        selector: "kprobes".into(),
+    };
+    screen.send(Msg::Planned {
+        request: request.clone(),
+        result: Ok(Box::new(kprobes_plan(request))),
+    });
+    assert_eq!(screen.text(), before);
+}
+
+#[test]
+fn dropping_caches_wants_the_word_and_reports() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    screen.keys("4 d");
+    let request = Request::DropCaches { level: None };
+    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    let plan = drop_plan(request.clone());
+    screen.send(Msg::Planned {
+        request,
+        result: Ok(Box::new(plan.clone())),
+    });
+    screen.keys("enter");
+    assert_eq!(screen.last.list, [], "without the word nothing happens");
+    screen.typed("dro");
+    screen.keys("enter");
+    assert_eq!(screen.last.list, []);
+    screen.typed("p");
+    snap!("drop_caches_typed", screen);
+    screen.keys("enter");
+    assert_eq!(screen.last.list, [Effect::Apply(Box::new(plan.clone()))]);
+    screen.send(Msg::Applying(Progress {
+        what: "zombies left".into(),
+        done: 1_200,
+        total: Some(4_725),
+    }));
+    snap!("drop_caches_progress", screen);
+    let row = |what: &str, unit: &str, before: u64, after: u64| EffectRow {
+        what: what.into(),
+        unit: unit.into(),
+        before: Reading::Value(before),
+        after: Reading::Value(after),
+    };
+    let mut done = entry(2, plan, Outcome::Done);
+    done.effect = Some(Measured {
+        rows: vec![
+            row("zombie cgroups", "count", 4_725, 91),
+            row("memory.stat read", "ns", 153_000_000, 41_000),
+            row("free memory", "bytes", 1 << 30, 4 << 30),
+            EffectRow {
+                after: Reading::Off(Reason::NotAsked),
+                ..row("stall p99", "ns", 178_000_000, 0)
+            },
+        ],
+        took_ns: 412_000_000,
+    });
+    screen.send(Msg::Applied(Ok(Box::new(done))));
+    snap!("drop_caches_report", screen);
+}
+
+#[test]
+fn an_undo_of_a_moved_value_shows_both_and_asks() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    screen.keys("u");
+    let request = Request::Undo {
+        entry: None,
+        force: false,
+    };
+    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    screen.send(Msg::Planned {
+        request,
+        result: Err(ChangeError::Moved {
+            path: "/sys/kernel/debug/kprobes/enabled".into(),
+            expected: "0".into(),
+            found: "1".into(),
+        }),
+    });
+    snap!("undo_moved", screen);
+    screen.keys("enter");
+    let forced = Request::Undo {
+        entry: None,
+        force: true,
+    };
+    assert_eq!(screen.last.list, [Effect::Plan(forced)]);
+}
+
+#[test]
+fn what_cannot_be_switched_says_who_to_stop() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    screen.keys("3 down x");
+    assert!(screen.last.list.is_empty());
+    assert!(
+        screen.text().contains("stop the process 812"),
+        "{}",
+        screen.text()
+    );
+    screen.keys("K");
+    screen.send(Msg::Planned {
+        request: Request::Off {
+            selector: "kprobes".into(),
+        },
+        result: Err(ChangeError::Instead {
+            reason: Reason::Lockdown {
+                level: "integrity".into(),
+                what: "kprobes/enabled".into(),
+            },
+            instead: "stop netdata[812], netdata.service".into(),
+        }),
+    });
+    snap!("change_refused", screen);
+}
+
+#[test]
+fn keys_on_rows_ask_for_what_the_row_is() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 40);
+    let off = |selector: &str| {
+        vec![Effect::Plan(Request::Off {
+            selector: selector.into(),
+        })]
+    };
+    screen
+        .keys("3 /")
+        .typed("softirq_entry")
+        .keys("enter end x");
+    assert_eq!(screen.last.list, off("irq:softirq_entry"));
+    screen.keys("esc X");
+    assert_eq!(screen.last.list, off("irq:*"));
+    screen.keys("esc E");
+    assert_eq!(screen.last.list, off("set_event"));
+    screen.keys("esc W");
+    assert_eq!(screen.last.list, off("tracing_on"));
+    screen
+        .keys("esc esc /")
+        .typed("kprobes:openat")
+        .keys("enter end D");
+    assert_eq!(
+        screen.last.list,
+        [Effect::Plan(Request::Remove {
+            selector: "kprobes:openat".into()
+        })]
+    );
+}
+
+#[test]
+fn changes_are_listed_and_told_in_full() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    let request = Request::Off {
+        selector: "kprobes".into(),
+    };
+    let done = entry(1, kprobes_plan(request), Outcome::Done);
+    let failed = Outcome::Failed {
+        written: 0,
+        why: "Operation not permitted".into(),
+    };
+    let dropped = entry(2, drop_plan(Request::DropCaches { level: None }), failed);
+    screen.model.note_change(done);
+    screen.model.note_change(dropped);
+    screen.keys("J");
+    snap!("changes", screen);
+    screen.keys("down enter");
+    snap!("change_in_full", screen);
+    screen.keys("esc u");
+    assert_eq!(
+        screen.last.list,
+        [Effect::Plan(Request::Undo {
+            entry: Some(1),
+            force: false
+        })]
+    );
+    screen.keys("esc esc");
+    assert!(screen.text().contains("TRACING"));
+}
+
+#[test]
+fn sources_run_only_while_they_are_looked_at() {
+    let mut screen = Screen::new(Kind::calm(2), 80, 24);
+    screen.keys("2");
+    assert_eq!(screen.last.list, [Effect::Wants(Wants::default())]);
+    screen.keys("3");
+    let tracing = Wants {
+        tracing: true,
+        cgroups: false,
+    };
+    assert_eq!(screen.last.list, [Effect::Wants(tracing)]);
+    screen.keys("down");
+    assert_eq!(screen.last.list, []);
+}
