@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Name;
 use crate::change::Entry;
-use crate::sample::{Host, Sample};
+use crate::sample::{Host, Sample, Stall};
 
 /// Version of the JSON form of frames. Raised when a reader of the previous version
 /// would misread a line; added fields do not raise it.
@@ -18,6 +18,8 @@ pub enum Frame {
     Header(Box<Header>),
     /// One tick.
     Sample(Box<Sample>),
+    /// A stall was seen.
+    Stall(Box<Stall>),
     /// A change to the host was planned, done, or undone.
     Change(Box<Entry>),
     /// A kind of line that a newer stalltop writes: read over.
@@ -68,6 +70,7 @@ impl Frame {
         Ok(match &*tag.kind {
             "header" => Self::Header(serde_json::from_slice(line)?),
             "sample" => Self::Sample(serde_json::from_slice(line)?),
+            "stall" => Self::Stall(serde_json::from_slice(line)?),
             "change" => Self::Change(serde_json::from_slice(line)?),
             _ => Self::Unknown,
         })
@@ -88,7 +91,7 @@ mod tests {
         assert!(line.starts_with(br#"{"type":"sample","at_ns":5,"#));
         assert_eq!(Frame::parse(&line).unwrap(), frame);
         assert_eq!(
-            Frame::parse(br#"{"type":"stall","x":1}"#).unwrap(),
+            Frame::parse(br#"{"type":"lock","x":1}"#).unwrap(),
             Frame::Unknown
         );
         assert!(Frame::parse(b"{}").is_err());

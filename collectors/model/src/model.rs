@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod cores;
 pub mod own;
+pub mod stalls;
 pub mod tracing;
 
 use crate::change::Entry;
@@ -30,6 +31,8 @@ pub struct Model {
     pub cgroups: cgroups::CgroupsModel,
     /// What changed in the tracing state since the first sample.
     pub tracing: tracing::TracingModel,
+    /// The newest stalls.
+    pub stalls: stalls::StallsModel,
     /// stalltop's own cost as shares of one CPU.
     pub own: own::OwnModel,
     changes: Vec<Entry>,
@@ -47,6 +50,7 @@ impl Model {
         match frame {
             Frame::Header(header) => self.set_header((**header).clone()),
             Frame::Sample(sample) => self.advance(sample),
+            Frame::Stall(stall) => self.stalls.push((**stall).clone()),
             Frame::Change(entry) => self.note_change((**entry).clone()),
             Frame::Unknown => {}
         }

@@ -17,6 +17,11 @@ pub enum Reading<T> {
 }
 
 impl<T> Reading<T> {
+    /// Not there because the recording is older than what would have measured it.
+    pub(crate) fn not_recorded() -> Self {
+        Self::Off(Reason::NotRecorded)
+    }
+
     /// The value, if measured.
     pub fn value(&self) -> Option<&T> {
         match self {

@@ -4,15 +4,17 @@ mod cgroup;
 mod cpu;
 mod host;
 mod own;
+mod stall;
 mod tracing;
 
 pub use cgroup::{Cgroup, CgroupLayout, Cgroups, MemoryVersion, ReadTiming, Sweep};
 pub use cpu::{
-    Cores, CoresSource, CpuSample, CpuTimes, Hardirq, Ksoftirqd, SOFTIRQS, Softirq, SoftirqTiming,
-    Softnet, Vector,
+    Cores, CoresSource, CpuSample, CpuTimes, Hardirq, Ksoftirqd, RunDelay, SOFTIRQS, Softirq,
+    SoftirqTiming, Softnet, Vector,
 };
 pub use host::{CpuTopology, Host, Lockdown, Preemption, Pressure, PressureLine, System};
 pub use own::{OwnCost, ProgramHealth};
+pub use stall::{Culprit, Drained, Pause, Sampling, Seen, Stall, StallKind, StallWatch};
 pub use tracing::{
     Attachment, BpfLink, BpfObjects, BpfProgram, DynamicEvent, DynamicKind, EnableState, Event,
     HeldBy, Holder, Instance, KernelProbe, KernelProbeKind, KernelProbes, Owner, OwnerKind,
@@ -38,6 +40,9 @@ pub struct Sample {
     pub cores: Cores,
     /// Every present CPU, ascending by number.
     pub cpus: Vec<CpuSample>,
+    /// How stalls are watched; the stalls themselves are frames of their own.
+    #[serde(default = "Reading::not_recorded")]
+    pub stalls: Reading<StallWatch>,
     /// What is switched on in the kernel's tracing machinery; shared while unchanged.
     pub tracing: Arc<Tracing>,
     /// Memory cgroups; shared while unchanged, as it is swept in the background.

@@ -8,6 +8,8 @@
 //! All times are nanoseconds of `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
 #![no_std]
 
+pub mod stall;
+
 use core::mem::{align_of, offset_of, size_of};
 
 /// Softirq vectors of the kernel (`NR_SOFTIRQS`, include/linux/interrupt.h), in number order.

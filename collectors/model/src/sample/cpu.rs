@@ -12,7 +12,8 @@ use crate::{Hist, Reading, Reason};
 pub const SOFTIRQS: usize = 10;
 
 /// A softirq vector, numbered as in include/linux/interrupt.h.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 #[repr(u8)]
 pub enum Vector {
     /// High-priority tasklets.
@@ -118,6 +119,9 @@ pub struct CpuSample {
     pub softnet: Reading<Softnet>,
     /// `/proc/stat`, cumulative.
     pub times: Reading<CpuTimes>,
+    /// How long tasks waited for this CPU, cumulative.
+    #[serde(default = "Reading::not_recorded")]
+    pub run_delay: Reading<RunDelay>,
 }
 
 /// One softirq vector on one CPU, cumulative.
@@ -174,6 +178,18 @@ pub struct Ksoftirqd {
     pub runs: u64,
     /// Time runnable but not running (run-queue delay), ns.
     pub wait_ns: u64,
+}
+
+/// Run-queue delay of one CPU since attach: from becoming runnable, by a wakeup or by being
+/// preempted, to running (`sched_info.last_queued`, kernel/sched/stats.h).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunDelay {
+    /// Tasks that got the CPU after a wait.
+    pub count: u64,
+    /// Sum of their waits, ns.
+    pub delay_ns: u64,
+    /// Longest wait that ended in this tick, ns.
+    pub tick_max_ns: u64,
 }
 
 /// One line of `/proc/net/softnet_stat` (net/core/net-procfs.c, `softnet_seq_show`).
