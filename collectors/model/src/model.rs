@@ -45,12 +45,13 @@ impl Model {
         Self::default()
     }
 
-    /// Takes one frame. A sample's buffers are swapped for older ones, to be filled again.
+    /// Takes one frame. A sample's buffers are swapped for older ones, to be filled again; a
+    /// stall is taken out of it.
     pub fn apply(&mut self, frame: &mut Frame) {
         match frame {
             Frame::Header(header) => self.set_header((**header).clone()),
             Frame::Sample(sample) => self.advance(sample),
-            Frame::Stall(stall) => self.stalls.push((**stall).clone()),
+            Frame::Stall(stall) => self.stalls.push(std::mem::take(&mut **stall)),
             Frame::Change(entry) => self.note_change((**entry).clone()),
             Frame::Unknown => {}
         }
@@ -68,6 +69,9 @@ impl Model {
         std::mem::swap(&mut self.now, next);
         let restarted = self.now.at_ns <= self.before.at_ns;
         let before = (self.samples > 0 && !restarted).then_some(&self.before);
+        if restarted && self.samples > 0 {
+            self.stalls.restart();
+        }
         self.samples += 1;
         self.cores.advance(before, &self.now);
         self.cgroups.advance(&self.now);

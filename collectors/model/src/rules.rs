@@ -36,6 +36,29 @@ impl Severity {
     }
 }
 
+/// How sure a finding is of what it names as the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Confidence {
+    /// The figures fit, and so do other causes.
+    Low,
+    /// The cause was seen, but not all that would prove it.
+    Medium,
+    /// Cause and harm were both measured.
+    High,
+}
+
+impl Confidence {
+    /// As it is shown.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+        }
+    }
+}
+
 /// Something wrong on this host.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Finding {
@@ -45,6 +68,8 @@ pub struct Finding {
     pub incident: &'static str,
     /// How grave.
     pub severity: Severity,
+    /// How sure.
+    pub confidence: Confidence,
     /// One sentence with the numbers.
     pub sentence: String,
     /// What it rests on, a line each.

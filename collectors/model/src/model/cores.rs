@@ -54,6 +54,19 @@ pub struct CpuTick {
     pub dropped: Option<u32>,
     /// Times NET_RX stopped with work left (`/proc/net/softnet_stat`).
     pub time_squeeze: Option<u32>,
+    /// How long tasks waited for this CPU before they ran.
+    pub run_delay: Option<RunDelayTick>,
+}
+
+/// Run-queue delay of one CPU during one tick.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RunDelayTick {
+    /// Tasks that got the CPU after a wait.
+    pub count: u32,
+    /// Their mean wait, ns; 0 where `count` is.
+    pub mean_ns: f32,
+    /// The longest wait that ended in the tick, ns.
+    pub max_ns: u64,
 }
 
 /// One vector on one CPU during one tick.
@@ -335,6 +348,15 @@ fn derive_rest(
     if let (Some(b), Some(n)) = (before.hardirq.time_ns.get(), now.hardirq.time_ns.get()) {
         tick.hardirq = Some(share(n.saturating_sub(b), span_ns));
     }
+    if let (Some(b), Some(n)) = (before.run_delay.value(), now.run_delay.value()) {
+        let count = n.count.saturating_sub(b.count);
+        let waited = n.delay_ns.saturating_sub(b.delay_ns);
+        tick.run_delay = Some(RunDelayTick {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+            mean_ns: (waited as f64 / count.max(1) as f64) as f32,
+            max_ns: n.tick_max_ns,
+        });
+    }
     if let (Some(b), Some(n)) = (before.ksoftirqd.value(), now.ksoftirqd.value())
         && b.pid == n.pid
     {
@@ -374,7 +396,7 @@ fn derive_softnet(before: &CpuSample, now: &CpuSample, span_ns: u64) -> Option<S
 mod tests {
     use super::*;
     use crate::Reading;
-    use crate::sample::{Cores, SoftirqTiming};
+    use crate::sample::{Cores, RunDelay, SoftirqTiming};
 
     fn sample(at_s: u64, cpus: u32) -> Sample {
         let mut sample = Sample {
@@ -464,6 +486,34 @@ mod tests {
         cores.advance(Some(&now), &crowd);
         cores.advance(Some(&crowd), &sample(4, 0));
         assert!(cores.numbers().is_empty());
+    }
+
+    #[test]
+    fn run_queue_delay_is_of_the_tick_or_not_measured() {
+        let with = |at_s: u64, count: u64, delay_ns: u64, tick_max_ns: u64| {
+            let mut sample = sample(at_s, 1);
+            sample.cpus[0].run_delay = Reading::Value(RunDelay {
+                count,
+                delay_ns,
+                tick_max_ns,
+            });
+            sample
+        };
+        let mut cores = CoresModel::default();
+        let (a, b) = (with(1, 10, 1_000, 900), with(2, 14, 9_000, 7_000));
+        cores.advance(None, &a);
+        cores.advance(Some(&a), &b);
+        let delay = cores.cpu(0, 0).unwrap().run_delay.unwrap();
+        assert_eq!(
+            (delay.count, delay.mean_ns, delay.max_ns),
+            (4, 2_000.0, 7_000)
+        );
+        // Nobody waited: measured, and none.
+        cores.advance(Some(&b), &with(3, 14, 9_000, 0));
+        let delay = cores.cpu(0, 1).unwrap().run_delay.unwrap();
+        assert_eq!(delay, RunDelayTick::default());
+        cores.advance(Some(&b), &sample(4, 1));
+        assert_eq!(cores.cpu(0, 2).unwrap().run_delay, None);
     }
 
     #[test]

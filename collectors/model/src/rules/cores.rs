@@ -1,6 +1,6 @@
 //! Findings on softirqs, from the last minute of every CPU.
 
-use super::{Finding, Severity, WINDOW_NS};
+use super::{Confidence, Finding, Severity, WINDOW_NS};
 use crate::model::Model;
 use crate::model::cores::CpuTick;
 use crate::sample::Vector;
@@ -87,6 +87,7 @@ pub(super) fn late_softirqs(model: &Model) -> Option<Finding> {
         id: "late-softirqs",
         incident: "I2",
         severity: severity(&late, threshold_ns(model)),
+        confidence: Confidence::Medium,
         sentence: format!(
             "softirqs enter late on cpu {}: worst {} after the raise ({}), in {} ticks of the last 60 s on all cpus",
             late.cpu,
@@ -107,6 +108,7 @@ pub(super) fn long_handlers(model: &Model) -> Option<Finding> {
         id: "long-handlers",
         incident: "",
         severity: severity(&late, threshold_ns(model)),
+        confidence: Confidence::Medium,
         sentence: format!(
             "softirq handlers hold cpu {}: {} ran {} at the longest, in {} ticks of the last 60 s on all cpus",
             late.cpu,
@@ -152,6 +154,7 @@ pub(super) fn starved_ksoftirqd(model: &Model) -> Option<Finding> {
         } else {
             Severity::Warning
         },
+        confidence: Confidence::Low,
         sentence: format!(
             "ksoftirqd/{cpu} was runnable but waited for its CPU {:.0} % of the last 10 s",
             mean * 100.0
@@ -184,6 +187,7 @@ pub(super) fn dropped_packets(model: &Model) -> Option<Finding> {
         id: "dropped-packets",
         incident: "",
         severity: Severity::Warning,
+        confidence: Confidence::High,
         sentence: format!(
             "{} packets dropped before the stack in 60 s, {} of them on cpu {cpu}: its backlog was full",
             Count(total),

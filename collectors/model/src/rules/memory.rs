@@ -1,6 +1,6 @@
 //! Findings on zombie memory cgroups and slow reads of their statistics (I2).
 
-use super::{Finding, Severity};
+use super::{Confidence, Finding, Severity};
 use crate::model::Model;
 use crate::sample::Cgroup;
 use crate::units::{Count, Duration};
@@ -64,6 +64,7 @@ pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
             Some(_) => Severity::Warning,
             None => Severity::Info,
         },
+        confidence: Confidence::Medium,
         sentence,
         evidence: evidence.into_iter().collect(),
         action: "drop-caches",

@@ -1,6 +1,6 @@
 //! Findings on what is switched on (I1).
 
-use super::{Finding, Severity};
+use super::{Confidence, Finding, Severity};
 use crate::model::Model;
 use crate::units::Count;
 
@@ -28,6 +28,7 @@ pub(super) fn kprobes_on(model: &Model) -> Option<Finding> {
         id: "kprobes-on",
         incident: "I1",
         severity: Severity::Info,
+        confidence: Confidence::High,
         sentence: format!("{} kernel probes are armed", Count(armed as u64)),
         evidence,
         action: "kprobes",
@@ -47,6 +48,7 @@ pub(super) fn tracer_on(model: &Model) -> Option<Finding> {
         id: "tracer-on",
         incident: "I1",
         severity: Severity::Warning,
+        confidence: Confidence::High,
         sentence: format!(
             "the {tracer} tracer is on in {}",
             instance_name(&instance.name)
@@ -95,6 +97,7 @@ pub(super) fn unread_events(model: &Model) -> Option<Finding> {
         id: "unread-events",
         incident: "I1",
         severity: Severity::Info,
+        confidence: Confidence::Medium,
         sentence: format!("{on} trace event{plural} on in {place}, and nobody reads {buffers}"),
         evidence,
         action: "clear-set-event",

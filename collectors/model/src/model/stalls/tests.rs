@@ -1,0 +1,271 @@
+use super::*;
+use crate::sample::{Culprit, Seen, Vector};
+use crate::{Reading, Reason};
+
+const MS: u64 = 1_000_000;
+const S: u64 = 1_000_000_000;
+
+/// A stall that ended at `at_ms` on `cpu`, by `comm` in `function`.
+fn stall(id: u64, at_ms: u64, cpu: u32, delay_ms: u64, comm: &str, function: &str) -> Stall {
+    Stall {
+        id,
+        at_ns: at_ms * MS,
+        wall_ns: 1_700_000_000 * S + at_ms * MS,
+        cpu,
+        delay_ns: delay_ms * MS,
+        vector: Some(Vector::NetRx),
+        culprit: Reading::Value(Culprit {
+            pid: 7,
+            tgid: 7,
+            comm: comm.into(),
+            function: match function {
+                "" => Reading::Off(Reason::NotAsked),
+                name => Reading::Value(name.into()),
+            },
+            ..Culprit::default()
+        }),
+        ..Stall::default()
+    }
+}
+
+fn with(stalls: impl IntoIterator<Item = Stall>) -> StallsModel {
+    let mut model = StallsModel::default();
+    for stall in stalls {
+        model.push(stall);
+    }
+    model
+}
+
+fn ids<'a>(stalls: impl Iterator<Item = &'a Arc<Stall>>) -> Vec<u64> {
+    stalls.map(|s| s.id).collect()
+}
+
+#[test]
+fn they_stand_in_the_order_in_which_they_ended() {
+    let model = with([
+        stall(1, 100, 0, 10, "a", ""),
+        stall(2, 300, 1, 10, "b", ""),
+        stall(3, 200, 0, 10, "c", ""),
+    ]);
+    assert_eq!(ids(model.iter()), [1, 3, 2]);
+    // The moment shown may lie in the past: what had ended by then.
+    assert_eq!(ids(model.between(0, 200 * MS)), [1, 3]);
+    assert_eq!(ids(model.between(100 * MS, u64::MAX)), [3, 2]);
+    assert_eq!(ids(model.between(u64::MAX, 0)), [] as [u64; 0]);
+    assert_eq!(model.get(3).unwrap().at_ns, 200 * MS);
+}
+
+#[test]
+fn paused_cpus_and_our_own_are_folded_away_and_counted() {
+    let mut paused = stall(2, 200, 0, 30, "x", "");
+    paused.pause = Pause::Paused;
+    let mut ours = stall(3, 300, 0, 20, "stalltop", "memory_stat_show");
+    ours.ours = true;
+    let mut either = stall(4, 400, 1, 12, "y", "");
+    either.pause = Pause::Either;
+    let model = with([stall(1, 100, 0, 10, "a", ""), paused, ours, either]);
+    let all = Filter::default();
+    assert_eq!(ids(model.matching(&all, 0, u64::MAX)), [1, 4]);
+    let tally = model.tally(&all, 0, u64::MAX);
+    assert_eq!(
+        tally,
+        Tally {
+            shown: 2,
+            paused: 1,
+            ours: 1,
+            worst_ns: 12 * MS
+        }
+    );
+    let on_0 = Filter {
+        cpu: Some(0),
+        paused: true,
+        ..Filter::default()
+    };
+    assert_eq!(ids(model.matching(&on_0, 0, u64::MAX)), [1, 2]);
+    assert_eq!(model.mark(0, 0, u64::MAX).unwrap().count, 1);
+    assert_eq!(model.mark(2, 0, u64::MAX), None);
+}
+
+#[test]
+fn victims_are_marked_on_their_cpus() {
+    let mut merged = stall(1, 100, 0, 40, "a", "f");
+    merged.victims = vec![3, 5];
+    merged.kind = StallKind::InterruptsOff;
+    let model = with([merged, stall(2, 150, 3, 10, "b", "")]);
+    let mark = model.mark(3, 0, 200 * MS).unwrap();
+    assert_eq!(
+        (mark.count, mark.worst_ns, mark.kind),
+        (2, 40 * MS, StallKind::InterruptsOff)
+    );
+    assert_eq!(model.mark(5, 0, 99 * MS), None);
+}
+
+#[test]
+fn every_property_filters_and_narrows() {
+    let model = with([
+        stall(1, 100, 11, 178, "cadvisor", "memory_stat_show"),
+        stall(2, 200, 11, 5, "nft", ""),
+        Stall {
+            vector: None,
+            kind: StallKind::NoReschedule,
+            culprit: Reading::Off(Reason::NotAsked),
+            ..stall(3, 300, 2, 9, "", "")
+        },
+    ]);
+    for by in GroupBy::ALL {
+        let groups = model.groups(by, &Filter::default(), 0, u64::MAX);
+        let all: u32 = groups.iter().map(|g| g.count).sum();
+        assert_eq!(all, 3, "{by:?}");
+        for group in groups {
+            let mut filter = Filter::default();
+            group.key.narrow(&mut filter);
+            assert!(!filter.is_default());
+            let found = ids(model.matching(&filter, 0, u64::MAX));
+            assert_eq!(found.len(), group.count as usize, "{by:?} {group}");
+            assert!(found.contains(&group.worst_id));
+        }
+    }
+    let long = Filter {
+        least_ns: 9 * MS,
+        time: Some((100 * MS, 300 * MS)),
+        ..Filter::default()
+    };
+    assert_eq!(ids(model.matching(&long, 0, u64::MAX)), [3]);
+}
+
+#[test]
+fn a_group_says_how_much_of_it_is_what() {
+    let stalls = (1..=41).map(|i| match i {
+        ..=36 => stall(i, 1_000 * i, 11, 100 + i, "cadvisor", "memory_stat_show"),
+        _ => stall(i, 1_000 * i, 11, 6, "kswapd0", "shrink_slab"),
+    });
+    let groups = with(stalls).groups(GroupBy::Cpu, &Filter::default(), 0, u64::MAX);
+    let [group] = &groups[..] else {
+        panic!("{groups:?}")
+    };
+    assert_eq!(
+        group.to_string(),
+        "88 % of 41 stalls on cpu 11: cadvisor in memory_stat_show"
+    );
+    assert_eq!((group.count, group.share), (41, 1.0));
+    assert_eq!((group.worst_ns, group.worst_id), (136 * MS, 36));
+    // Five short ones below the 36: the 21st of 41 is the 16th of them.
+    assert_eq!(group.typical_ns, 116 * MS);
+    assert_eq!(group.newest_ns, 41 * S);
+}
+
+#[test]
+fn hostile_names_do_not_reach_the_terminal() {
+    let model = with([stall(1, 5, 0, 5, "a\x1b[2J", "b\u{202e}")]);
+    for by in GroupBy::ALL {
+        let groups = model.groups(by, &Filter::default(), 0, u64::MAX);
+        let shown = format!("{} {}", groups[0], groups[0].key);
+        assert!(!shown.contains('\x1b') && !shown.contains('\u{202e}'));
+    }
+}
+
+/// A stall of `samples` samples on two stacks, the second of which is the heavier one.
+fn sampled(id: u64, samples: usize) -> Stall {
+    let seen = |i: usize| Seen {
+        weight_ns: MS,
+        stack: Some(u32::from(!i.is_multiple_of(3))),
+        ..Seen::default()
+    };
+    Stall {
+        timeline: (0..samples).map(seen).collect(),
+        stacks: vec![vec!["a".into()], vec!["b".into(), "c".into()]],
+        ..stall(id, id, 0, 10, "x", "f")
+    }
+}
+
+#[test]
+fn memory_is_bounded_and_what_is_lost_is_said() {
+    let mut model = StallsModel::default();
+    for id in 1..=5_000 {
+        model.push(sampled(id, 600));
+    }
+    assert_eq!((model.iter().len(), model.dropped()), (KEPT, 904));
+    assert!(model.timeline_bytes() <= TIMELINES);
+    assert!(!model.is_trimmed(5_000) && model.get(5_000).unwrap().timeline.len() == 600);
+    assert!(model.is_trimmed(905));
+    let oldest = model.get(905).unwrap();
+    assert!(oldest.timeline.is_empty());
+    assert_eq!(oldest.stacks, [vec!["b".into(), "c".into()]]);
+    assert_eq!(oldest.culprit.value().unwrap().comm, "x".into());
+    let whole = model.iter().filter(|s| !s.timeline.is_empty()).count();
+    assert_eq!(model.trimmed(), KEPT - whole);
+    assert!(whole > 300, "{whole}");
+}
+
+#[test]
+fn a_held_screen_keeps_its_timelines() {
+    let mut model = with([sampled(1, 600)]);
+    let held = model.clone();
+    for id in 2..2_000 {
+        model.push(sampled(id, 600));
+    }
+    assert!(model.is_trimmed(1));
+    assert_eq!(held.get(1).unwrap().timeline.len(), 600);
+}
+
+#[test]
+fn one_absurd_stall_is_kept_whole_until_the_next() {
+    let mut model = with([sampled(1, 1_000_000)]);
+    assert!(model.timeline_bytes() > TIMELINES && !model.is_trimmed(1));
+    model.push(sampled(2, 3));
+    assert!(model.is_trimmed(1) && model.timeline_bytes() < 1_000);
+}
+
+#[test]
+fn stacks_stand_by_what_they_weigh() {
+    let mut stall = sampled(1, 9);
+    stall.timeline.push(Seen {
+        stack: Some(77),
+        weight_ns: u64::MAX,
+        ..Seen::default()
+    });
+    assert_eq!(stacks_by_weight(&stall), [(1, 6 * MS), (0, 3 * MS)]);
+    assert_eq!(main_stack(&Stall::default()), None);
+}
+
+#[test]
+fn the_heat_map_shows_when_in_the_second() {
+    // The wall clock is 200 ms ahead of whole seconds of the monotonic one.
+    let until = (10 * S + 500 * MS, 1_700_000_010 * S + 700 * MS);
+    // 9.75 s to 9.95 s of the boot: 0.95 s of one second to 0.15 s of the next.
+    let model = with([stall(1, 9_950, 3, 200, "a", "f")]);
+    let map = model.heat(&Filter::default(), until, 5, 10);
+    assert_eq!(map.first_wall_ns, 1_700_000_006 * S);
+    assert_eq!(map.first_ns, 5 * S + 800 * MS);
+    let cell = |column, row| map.cell(column, row).unwrap().stalled_ns / MS;
+    assert_eq!(cell(3, 9), 50);
+    assert_eq!((cell(4, 0), cell(4, 1), cell(4, 2)), (100, 50, 0));
+    assert_eq!(map.most_ns(), 100 * MS);
+    // Choosing those cells chooses that stall.
+    let chosen = Filter {
+        time: Some(map.span((4, 1), (3, 9))),
+        ..Filter::default()
+    };
+    assert_eq!(ids(model.matching(&chosen, 0, u64::MAX)), [1]);
+    assert_eq!(map.span((3, 9), (3, 9)).1, 9 * S + 800 * MS);
+    assert_eq!(map.cell(5, 0), None);
+}
+
+#[test]
+fn a_heat_map_takes_any_shape_and_any_stall() {
+    let mut endless = stall(1, 5, 0, 0, "a", "");
+    (endless.at_ns, endless.delay_ns) = (u64::MAX, u64::MAX);
+    let model = with([endless, stall(2, 3, 0, 90_000, "b", "")]);
+    for (columns, rows) in [(0, 0), (1, 7), (60, 50), (3, 1_000_000)] {
+        for until in [(0, 0), (5, u64::MAX), (2 * S, 3 * S), (u64::MAX, 1)] {
+            let map = model.heat(&Filter::default(), until, columns, rows);
+            let last = (map.columns - 1, map.rows - 1);
+            assert!(map.cell(last.0, last.1).is_some());
+            let (from, to) = map.span((0, 0), last);
+            assert!(
+                from < to || until.0 == u64::MAX,
+                "{until:?} {columns} {rows}"
+            );
+        }
+    }
+}
