@@ -1,16 +1,12 @@
 //! The programs' counters, read from the mapped array: no system call, no allocation.
-#![expect(
-    unsafe_code,
-    reason = "reads and writes the mapping shared with the programs"
-)]
-
 use std::io;
 use std::mem::{offset_of, size_of};
-use std::os::fd::{AsRawFd, BorrowedFd};
-use std::ptr::NonNull;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use stalltop_wire::{BUCKETS, CPU_SIZE, Cpu, VECTORS, Vector};
+
+use crate::sys::mapping::{Access, Mapping};
 
 /// What one CPU measured of one softirq vector. Counters are cumulative since attach.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +86,22 @@ pub struct Events {
     pub irq_exit: u64,
     /// `sched_switch`.
     pub switch: u64,
+    /// `hrtimer_expire_entry`: once for every timer that expires, whatever it is for.
+    pub hrtimer: u64,
+    /// `sample`.
+    pub sample: u64,
+}
+
+/// How long the tasks that were switched in had waited for the CPU (run-queue delay): woken or
+/// preempted until switched in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RunDelay {
+    /// Waits; a task that was switched in without one is not counted.
+    pub count: u64,
+    /// Their sum, nanoseconds.
+    pub delay_ns: u64,
+    /// Longest wait that ended in the last tick, nanoseconds.
+    pub tick_max_ns: u64,
 }
 
 /// Everything measured on one CPU.
@@ -101,14 +113,18 @@ pub struct CpuStats {
     pub hardirq: HardirqStats,
     /// ksoftirqd of this CPU.
     pub ksoftirqd: KsoftirqdStats,
+    /// Waits of all tasks for this CPU.
+    pub run_delay: RunDelay,
     /// Runs of our own programs.
     pub events: Events,
 }
 
-/// How many longest values are kept per CPU: two per vector, hard interrupts, ksoftirqd's wait.
-const MAXIMA: usize = 2 * VECTORS + 2;
+/// How many longest values are kept per CPU: two per vector, hard interrupts, ksoftirqd's wait,
+/// any task's wait.
+const MAXIMA: usize = 2 * VECTORS + 3;
 const HARDIRQ_MAX: usize = 2 * VECTORS;
 const WAIT_MAX: usize = 2 * VECTORS + 1;
+const RUN_DELAY_MAX: usize = 2 * VECTORS + 2;
 
 /// Byte offset in a slot of the pair of words for each longest value.
 const MAX_OFFSETS: [usize; MAXIMA] = {
@@ -122,6 +138,7 @@ const MAX_OFFSETS: [usize; MAXIMA] = {
     }
     at[HARDIRQ_MAX] = offset_of!(Cpu, hardirq_max_ns);
     at[WAIT_MAX] = offset_of!(Cpu, ksoftirqd_wait_max_ns);
+    at[RUN_DELAY_MAX] = offset_of!(Cpu, run_delay_max_ns);
     at
 };
 
@@ -138,19 +155,13 @@ struct Longest {
 
 /// The mapped array of one slot per possible CPU.
 pub struct Cpus {
-    base: NonNull<AtomicU64>,
-    len: usize,
+    words: Mapping,
     count: u32,
     epoch: u64,
     longest: Vec<[Longest; MAXIMA]>,
     /// The greatest running time of ksoftirqd reported so far.
     ksoftirqd_ns: Vec<u64>,
 }
-
-// SAFETY: the mapping belongs to this value and is only accessed through atomics.
-unsafe impl Send for Cpus {}
-// SAFETY: as above; everything that changes anything else takes `&mut self`.
-unsafe impl Sync for Cpus {}
 
 impl Cpus {
     /// Maps the array.
@@ -159,25 +170,8 @@ impl Cpus {
     /// What mmap(2) says.
     pub(crate) fn map(fd: BorrowedFd<'_>, count: u32) -> io::Result<Self> {
         let len = count as usize * CPU_SIZE;
-        // SAFETY: a new mapping of a live descriptor; the kernel rounds the length up to pages,
-        // which the map's memory fills (array_map_alloc, kernel/bpf/arraymap.c).
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                0,
-            )
-        };
-        if base == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
-        }
-        let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
         Ok(Self {
-            base,
-            len,
+            words: Mapping::new(fd, 0, len, Access::ReadWrite)?,
             count,
             epoch: 0,
             longest: vec![[Longest::default(); MAXIMA]; count as usize],
@@ -194,14 +188,8 @@ impl Cpus {
 
     /// One word of a slot.
     fn word(&self, cpu: u32, offset: usize) -> &AtomicU64 {
-        debug_assert!(cpu < self.count && offset + 8 <= CPU_SIZE);
-        // SAFETY: in bounds: callers check `cpu`, and every offset is one of `Cpu`'s fields; the
-        // mapping is page aligned, slots and fields are multiples of 8 bytes.
-        unsafe {
-            self.base
-                .add((cpu as usize * CPU_SIZE + offset) / size_of::<AtomicU64>())
-                .as_ref()
-        }
+        debug_assert!(cpu < self.count && offset + size_of::<u64>() <= CPU_SIZE);
+        self.words.word(cpu as usize * CPU_SIZE + offset)
     }
 
     fn get(&self, cpu: u32, offset: usize) -> u64 {
@@ -235,6 +223,9 @@ impl Cpus {
         for field in [
             offset_of!(Cpu, hardirq_depth),
             offset_of!(Cpu, ksoftirqd_since_ns),
+            offset_of!(Cpu, draining),
+            offset_of!(Cpu, sampled_ns),
+            offset_of!(Cpu, resched_seen_ns),
         ] {
             self.word(cpu, field).store(0, Ordering::Relaxed);
         }
@@ -298,6 +289,11 @@ impl Cpus {
             tick_max_ns,
         };
         out.ksoftirqd = self.read_ksoftirqd(cpu, now_ns);
+        out.run_delay = RunDelay {
+            count: self.get(cpu, offset_of!(Cpu, run_delays)),
+            delay_ns: self.get(cpu, offset_of!(Cpu, run_delay_ns)),
+            tick_max_ns: self.longest(cpu, RUN_DELAY_MAX).0,
+        };
         out.events = Events {
             raise: self.get(cpu, offset_of!(Cpu, raises)),
             entry: handlers,
@@ -305,6 +301,8 @@ impl Cpus {
             irq_entry: out.hardirq.count,
             irq_exit: out.hardirq.count,
             switch: self.get(cpu, offset_of!(Cpu, switches)),
+            hrtimer: self.get(cpu, offset_of!(Cpu, hrtimers)),
+            sample: self.get(cpu, offset_of!(Cpu, sampler_runs)),
         };
         true
     }
@@ -360,14 +358,8 @@ impl Cpus {
     }
 }
 
-impl Drop for Cpus {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours and no reference to it is left.
-        unsafe { libc::munmap(self.base.as_ptr().cast(), self.len) };
-    }
-}
-
 #[cfg(test)]
+#[expect(unsafe_code, reason = "plays the programs on memory of its own")]
 mod tests {
     use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 

@@ -3,6 +3,7 @@
 //! - [`Probes::load`] attaches what the host allows. It never fails as a whole: [`Probes::health`]
 //!   says of every program of [`PROGRAMS`] whether it is attached or why not.
 //! - [`Cpus`] reads the counters from a shared mapping, without system calls or allocation.
+//! - [`Stalls`] hands out what was a stall, and the samples of what the CPU ran meanwhile.
 //! - [`sys`] is bpf(2) itself: ids, what is attached where, names as bpftool prints them.
 //! - [`btf`] finds field offsets in the running kernel's types.
 //!
@@ -20,9 +21,12 @@ mod cpus;
 mod object;
 mod probes;
 mod programs;
+mod stalls;
 pub mod sys;
 
-pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, VectorStats};
+pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
 pub use probes::{LoadTimes, Options, Probes};
 pub use programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
+pub use stalls::{SAMPLES_PER_SECOND, Sampler, Stalls, Thresholds};
 pub use stalltop_wire as wire;
+pub use stalltop_wire::stall::{StackSample, StallEvent};

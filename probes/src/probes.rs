@@ -10,6 +10,7 @@ use crate::btf::{self, Btf};
 use crate::cpus::Cpus;
 use crate::object::{self, Globals, Prepared};
 use crate::programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
+use crate::stalls::{Stalls, Thresholds};
 use crate::sys::{info, load};
 
 /// What to load and where to look.
@@ -19,6 +20,9 @@ pub struct Options {
     pub root: PathBuf,
     /// The programs to attach, in this order.
     pub programs: Vec<&'static Spec>,
+    /// From when on what is a stall. `None`: no stalls are looked for, and programs that do nothing
+    /// else are left out.
+    pub thresholds: Option<Thresholds>,
 }
 
 impl Default for Options {
@@ -26,6 +30,7 @@ impl Default for Options {
         Self {
             root: "/".into(),
             programs: PROGRAMS.iter().collect(),
+            thresholds: None,
         }
     }
 }
@@ -63,6 +68,7 @@ pub struct Probes {
     health: Vec<Health>,
     loaded: Vec<Option<Loaded>>,
     cpus: Option<Cpus>,
+    stalls: Option<Stalls>,
     times: LoadTimes,
 }
 
@@ -99,6 +105,7 @@ impl Probes {
             health: Vec::with_capacity(options.programs.len()),
             loaded: Vec::with_capacity(options.programs.len()),
             cpus: None,
+            stalls: None,
             times,
         };
         for spec in &options.programs {
@@ -250,6 +257,12 @@ impl Probes {
     /// The counters, to read and to end ticks.
     pub fn cpus_mut(&mut self) -> Option<&mut Cpus> {
         self.cpus.as_mut()
+    }
+
+    /// Stall events and samples, to be moved to a thread of their own: once, and only where
+    /// [`Options::thresholds`] were given and a program that tells of stalls is attached.
+    pub fn take_stalls(&mut self) -> Option<Stalls> {
+        self.stalls.take()
     }
 
     /// How long loading took.

@@ -12,6 +12,7 @@
 //!   network device or a network namespace.
 //! - [`names`]: names of program, map, link and attach types, as bpftool prints them.
 //! - [`load`]: create maps, load and attach programs, run-time statistics.
+//! - [`perf`]: perf events that run a program.
 #![expect(unsafe_code, reason = "system calls that libc has no wrapper for")]
 
 use std::io;
@@ -21,8 +22,11 @@ use std::os::fd::{FromRawFd, OwnedFd};
 pub mod ids;
 pub mod info;
 pub mod load;
+pub(crate) mod mapping;
 pub mod names;
+pub mod perf;
 pub mod query;
+pub(crate) mod ringbuf;
 
 /// Commands of bpf(2): `enum bpf_cmd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

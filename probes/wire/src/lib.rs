@@ -102,6 +102,39 @@ pub struct Cpu {
     /// Longest such wait of the ticks with even and with odd epoch.
     pub ksoftirqd_wait_max_ns: [u64; 2],
 
+    /// When the last `softirq_entry` or `softirq_exit` fired: interrupts were on. While a handler
+    /// runs it equals that vector's `entered_ns`.
+    pub softirq_ns: u64,
+    /// The vector, plus 1, whose handler runs after a stall of kind `PENDING` was told; else 0.
+    pub draining: u64,
+    /// When the last switch of tasks was: the task that runs now has run since then.
+    pub switched_ns: u64,
+    /// When the idle task was last switched out.
+    pub busy_ns: u64,
+    /// When the tick last fired while a task ran.
+    pub ticked_ns: u64,
+    /// When the last sample of the sampler was taken; user space clears it before it starts one.
+    pub sampled_ns: u64,
+    /// When the task that runs was first seen with a reschedule requested; 0 where it was not.
+    pub resched_seen_ns: u64,
+    /// When a task was last seen without.
+    pub resched_clear_ns: u64,
+
+    /// Number of the newest sample.
+    pub samples: u64,
+    /// Stall events that did not fit into the ring buffer.
+    pub events_lost: u64,
+    /// Runs of the `hrtimer_expire_entry` program, for whatever timer.
+    pub hrtimers: u64,
+    /// Runs of the `sample` program.
+    pub sampler_runs: u64,
+    /// Waits for the CPU (run-queue delays) of all tasks that were switched in.
+    pub run_delays: u64,
+    /// Time in them.
+    pub run_delay_ns: u64,
+    /// Longest of them of the ticks with even and with odd epoch.
+    pub run_delay_max_ns: [u64; 2],
+
     /// Per softirq vector.
     pub vectors: [Vector; VECTORS],
 }
@@ -137,6 +170,21 @@ impl Cpu {
         ksoftirqd_runs: 0,
         ksoftirqd_wait_ns: 0,
         ksoftirqd_wait_max_ns: [0; 2],
+        softirq_ns: 0,
+        draining: 0,
+        switched_ns: 0,
+        busy_ns: 0,
+        ticked_ns: 0,
+        sampled_ns: 0,
+        resched_seen_ns: 0,
+        resched_clear_ns: 0,
+        samples: 0,
+        events_lost: 0,
+        hrtimers: 0,
+        sampler_runs: 0,
+        run_delays: 0,
+        run_delay_ns: 0,
+        run_delay_max_ns: [0; 2],
         vectors: [Vector::ZERO; VECTORS],
     };
 }
@@ -154,7 +202,7 @@ const _: () = {
     assert!(offset_of!(Vector, delay_max_ns) == 48);
     assert!(offset_of!(Vector, hist) == 64);
     assert!(offset_of!(Vector, delay_hist) == 320);
-    assert!(size_of::<Cpu>() == 5888 && align_of::<Cpu>() == 64);
+    assert!(size_of::<Cpu>() == 6016 && align_of::<Cpu>() == 64);
     assert!(offset_of!(Cpu, epoch) == 0);
     assert!(offset_of!(Cpu, raises) == 8);
     assert!(offset_of!(Cpu, hardirq_depth) == 16);
@@ -169,7 +217,22 @@ const _: () = {
     assert!(offset_of!(Cpu, ksoftirqd_runs) == 96);
     assert!(offset_of!(Cpu, ksoftirqd_wait_ns) == 104);
     assert!(offset_of!(Cpu, ksoftirqd_wait_max_ns) == 112);
-    assert!(offset_of!(Cpu, vectors) == 128);
+    assert!(offset_of!(Cpu, softirq_ns) == 128);
+    assert!(offset_of!(Cpu, draining) == 136);
+    assert!(offset_of!(Cpu, switched_ns) == 144);
+    assert!(offset_of!(Cpu, busy_ns) == 152);
+    assert!(offset_of!(Cpu, ticked_ns) == 160);
+    assert!(offset_of!(Cpu, sampled_ns) == 168);
+    assert!(offset_of!(Cpu, resched_seen_ns) == 176);
+    assert!(offset_of!(Cpu, resched_clear_ns) == 184);
+    assert!(offset_of!(Cpu, samples) == 192);
+    assert!(offset_of!(Cpu, events_lost) == 200);
+    assert!(offset_of!(Cpu, hrtimers) == 208);
+    assert!(offset_of!(Cpu, sampler_runs) == 216);
+    assert!(offset_of!(Cpu, run_delays) == 224);
+    assert!(offset_of!(Cpu, run_delay_ns) == 232);
+    assert!(offset_of!(Cpu, run_delay_max_ns) == 240);
+    assert!(offset_of!(Cpu, vectors) == 256);
 };
 
 /// The histogram bucket of a duration in nanoseconds: `floor(log2(ns))`, between 0 and 31.

@@ -71,6 +71,11 @@ pub mod flag {
     pub const VECTOR_SHIFT: u32 = 8;
     /// Shift of the mask of pending vectors (bits 16 to 31).
     pub const PENDING_SHIFT: u32 = 16;
+    /// Shift of the number of frames that belong to the timer interrupt (bits 32 to 39): between
+    /// the programs and the reader of the ring only, who leaves them out and clears these bits.
+    pub const SKIP_SHIFT: u32 = 32;
+    /// The bits of that number.
+    pub const SKIP_MASK: u64 = 0xff << SKIP_SHIFT;
 }
 
 /// What one CPU ran at one moment.
