@@ -16,6 +16,8 @@ pub mod kernel_config;
 pub mod live;
 pub mod own;
 pub mod owner;
+pub mod selftest;
+pub mod sys;
 pub mod system;
 pub mod tracing;
 

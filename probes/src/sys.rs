@@ -13,6 +13,7 @@
 //! - [`names`]: names of program, map, link and attach types, as bpftool prints them.
 //! - [`load`]: create maps, load and attach programs, run-time statistics.
 //! - [`perf`]: perf events that run a program.
+//! - [`run`]: run a program once, read and write single values of array maps.
 #![expect(unsafe_code, reason = "system calls that libc has no wrapper for")]
 
 use std::io;
@@ -27,15 +28,18 @@ pub mod names;
 pub mod perf;
 pub mod query;
 pub(crate) mod ringbuf;
+pub mod run;
 
 /// Commands of bpf(2): `enum bpf_cmd`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum Cmd {
     MapCreate = 0,
+    MapLookupElem = 1,
     MapUpdateElem = 2,
     ProgLoad = 5,
     ObjGet = 7,
+    ProgTestRun = 10,
     ProgGetNextId = 11,
     MapGetNextId = 12,
     ProgGetFdById = 13,

@@ -1,0 +1,49 @@
+//! Kind 3: ksoftirqd was woken and does not get its CPU, while a vector is pending.
+//!
+//! A NET_RX handler of this process runs over two ticks: what they raise (timers, RCU, load
+//! balancing) is pending behind it, its time is up, and so the kernel wakes ksoftirqd
+//! (`handle_softirqs`, kernel/softirq.c). The process has real-time priority, so ksoftirqd does
+//! not get the CPU, and enters `BPF_PROG_TEST_RUN` at once, which keeps bottom halves off: until
+//! its end nobody can handle the vector.
+
+use std::io;
+
+use super::super::spin::{Place, Spinner};
+use super::network::Handler;
+use super::{Injected, Trouble, about};
+use crate::sys::isolate;
+
+/// How long the handler runs, ns: over two ticks at 250 Hz.
+const HANDLER_NS: u64 = 9_000_000;
+
+pub(super) struct Ksoftirqd {
+    handler: Handler,
+    spinner: Spinner,
+}
+
+impl Ksoftirqd {
+    pub(super) fn new() -> io::Result<Self> {
+        let handler = Handler::new()?;
+        let spinner = Spinner::load(Place::Packet, "st_ksoftirqd")
+            .map_err(|e| about("to load a packet program", e))?;
+        isolate::first_in_first_out().map_err(|e| about("real-time priority", e))?;
+        Ok(Self { handler, spinner })
+    }
+}
+
+impl Trouble for Ksoftirqd {
+    fn make(&mut self, duration_ns: u64) -> io::Result<Option<Injected>> {
+        self.spinner.arm(duration_ns)?;
+        let Some(handler) = self.handler.hold(HANDLER_NS)? else {
+            return Ok(None);
+        };
+        self.spinner
+            .run(Place::Packet)
+            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
+        Ok(self.spinner.held()?.map(|held| Injected {
+            from_ns: handler.begin_ns,
+            begin_ns: handler.end_ns,
+            end_ns: held.end_ns,
+        }))
+    }
+}

@@ -1,0 +1,91 @@
+//! Kind 5: a task stays in the kernel although another one is to run.
+//!
+//! `BPF_PROG_TEST_RUN` of a raw tracepoint's program runs with preemption off but with bottom
+//! halves and interrupts on (`bpf_prog_test_run_raw_tp`, net/bpf/test_run.c, 5.10 and later).
+//! Meanwhile a timer wakes a second thread of this process on the same CPU, with real-time
+//! priority where that is allowed, so that the kernel asks for a reschedule at once. That
+//! thread's own clock tells how late it came to run.
+
+use std::io;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
+
+use rustix::fs::Timespec;
+use rustix::thread::clock_nanosleep_absolute;
+use rustix::time::ClockId;
+
+use super::super::spin::{Place, Spinner};
+use super::{Injected, Trouble, about, now_ns};
+use crate::sys::isolate;
+
+/// From the order to the second thread until its timer, ns: enough to be asleep by then.
+const AHEAD_NS: u64 = 2_000_000;
+/// How long before its timer the program begins, ns.
+const BEFORE_NS: u64 = 500_000;
+
+pub(super) struct NoResched {
+    spinner: Spinner,
+    orders: Sender<u64>,
+    answers: Receiver<u64>,
+}
+
+impl NoResched {
+    pub(super) fn new() -> io::Result<Self> {
+        let spinner = Spinner::load(Place::RawTracepoint, "st_no_resched")
+            .map_err(|e| about("to load a tracepoint program", e))?;
+        let (orders, incoming) = channel::<u64>();
+        let (outgoing, answers) = channel();
+        std::thread::Builder::new()
+            .name("st-waiter".to_owned())
+            .spawn(move || {
+                // Without it a reschedule is asked for only where the scheduler finds it fair,
+                // which after a sleep it does.
+                let _ = isolate::first_in_first_out();
+                while let Ok(wake_ns) = incoming.recv() {
+                    sleep_until(wake_ns);
+                    if outgoing.send(now_ns()).is_err() {
+                        break;
+                    }
+                }
+            })?;
+        Ok(Self {
+            spinner,
+            orders,
+            answers,
+        })
+    }
+}
+
+fn sleep_until(at_ns: u64) {
+    let at = Timespec {
+        tv_sec: (at_ns / 1_000_000_000) as i64,
+        tv_nsec: (at_ns % 1_000_000_000) as _,
+    };
+    // Interrupted or refused: then it comes early, which the stamps tell.
+    let _ = clock_nanosleep_absolute(ClockId::Boottime, &at);
+}
+
+impl Trouble for NoResched {
+    fn make(&mut self, duration_ns: u64) -> io::Result<Option<Injected>> {
+        let gone = || io::Error::other("the second thread ended");
+        let wake_ns = now_ns() + AHEAD_NS;
+        self.orders.send(wake_ns).map_err(|_| gone())?;
+        sleep_until(wake_ns - BEFORE_NS);
+        let before_ns = wake_ns.saturating_sub(now_ns());
+        self.spinner.arm(before_ns + duration_ns)?;
+        self.spinner
+            .run(Place::RawTracepoint)
+            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
+        let ran_ns = self
+            .answers
+            .recv_timeout(Duration::from_secs(5))
+            .map_err(|_| gone())?;
+        let held = self.spinner.held()?;
+        // Only where the program had the CPU when the timer fired.
+        Ok(held.filter(|h| h.begin_ns < wake_ns).map(|h| Injected {
+            from_ns: h.begin_ns,
+            begin_ns: wake_ns,
+            end_ns: ran_ns,
+        }))
+    }
+}

@@ -1,0 +1,141 @@
+//! Running a program once from its loader, and single values of array maps.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use super::{Cmd, Request, bpf, bpf_fd, object_name};
+
+/// `BPF_MAP_TYPE_PROG_ARRAY`.
+const MAP_TYPE_PROG_ARRAY: u32 = 3;
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+#[repr(C)]
+struct MapElement {
+    map_fd: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+
+// SAFETY: repr(C) without implicit padding; the callers below keep what the pointers point to.
+unsafe impl Request for MapCreate {}
+// SAFETY: as above.
+unsafe impl Request for MapElement {}
+// SAFETY: as above.
+unsafe impl Request for TestRun {}
+
+/// Creates a table of programs to be called with `bpf_tail_call`.
+///
+/// # Errors
+/// `EPERM` without CAP_BPF (or CAP_SYS_ADMIN).
+pub fn create_program_array(name: &str, entries: u32) -> io::Result<OwnedFd> {
+    bpf_fd(
+        Cmd::MapCreate,
+        &mut MapCreate {
+            map_type: MAP_TYPE_PROG_ARRAY,
+            key_size: 4,
+            value_size: 4,
+            max_entries: entries,
+            map_flags: 0,
+            inner_map_fd: 0,
+            numa_node: 0,
+            map_name: object_name(name),
+        },
+    )
+}
+
+/// Puts a program into a table of programs.
+///
+/// # Errors
+/// `EINVAL` where the program is of another type than those already in it.
+pub fn set_program(map: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> io::Result<()> {
+    set(map, index, &(program.as_raw_fd() as u32).to_ne_bytes())
+}
+
+/// Writes one value of an array map. `value` must be as long as the map's values.
+///
+/// # Errors
+/// `E2BIG` where there is no such index.
+pub fn set(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
+    let mut request = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: std::ptr::from_ref(&index) as u64,
+        value: value.as_ptr() as u64,
+        flags: 0,
+    };
+    bpf(Cmd::MapUpdateElem, &mut request)?;
+    Ok(())
+}
+
+/// Reads one value of an array map. `value` must be as long as the map's values.
+///
+/// # Errors
+/// `ENOENT` where there is no such index.
+pub fn get(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()> {
+    let mut request = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        pad: 0,
+        key: std::ptr::from_ref(&index) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    bpf(Cmd::MapLookupElem, &mut request)?;
+    Ok(())
+}
+
+/// Runs a program once in this thread (`BPF_PROG_TEST_RUN`), on a packet of its own where its
+/// type takes packets. A packet program runs with bottom halves off (`bpf_test_run`,
+/// net/bpf/test_run.c, 6.18), a raw tracepoint's with preemption off.
+///
+/// # Errors
+/// `ENOTSUPP` (524) or `EINVAL` where the kernel does not run this type so (raw tracepoints:
+/// from 5.10 on).
+pub fn run_once(program: BorrowedFd<'_>, packet: Option<&[u8]>) -> io::Result<()> {
+    let (data_in, data_size_in) = packet.map_or((0, 0), |p| (p.as_ptr() as u64, p.len() as u32));
+    let mut request = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        retval: 0,
+        data_size_in,
+        data_size_out: 0,
+        data_in,
+        data_out: 0,
+        // Raw tracepoint programs must leave it 0; for packets 0 means once.
+        repeat: 0,
+        duration: 0,
+        ctx_size_in: 0,
+        ctx_size_out: 0,
+        ctx_in: 0,
+        ctx_out: 0,
+    };
+    bpf(Cmd::ProgTestRun, &mut request)?;
+    Ok(())
+}
