@@ -56,6 +56,8 @@ impl Capabilities {
     pub const SYS_NICE: u32 = 23;
     /// `CAP_SYS_ADMIN`: everything before 5.8 split it up.
     pub const SYS_ADMIN: u32 = 21;
+    /// `CAP_SYSLOG`: kernel addresses.
+    pub const SYSLOG: u32 = 34;
     /// `CAP_PERFMON` (5.8+).
     pub const PERFMON: u32 = 38;
     /// `CAP_BPF` (5.8+).

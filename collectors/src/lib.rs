@@ -17,6 +17,7 @@ pub mod live;
 pub mod own;
 pub mod owner;
 pub mod selftest;
+pub mod stalls;
 pub mod sys;
 pub mod system;
 pub mod tracing;

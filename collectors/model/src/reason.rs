@@ -143,6 +143,22 @@ pub enum Reason {
         /// The parameter of the kernel command line, for example `psi=1`.
         parameter: Name,
     },
+    /// A sysctl forbids it.
+    Setting {
+        /// Its name, for example `kernel.kptr_restrict`.
+        name: Name,
+        /// What it is set to.
+        have: Name,
+        /// What it must be set to.
+        need: Name,
+    },
+    /// It happened between two looks, or this way of looking does not show it.
+    NotSampled {
+        /// What was not seen, for example `the user stack`.
+        what: Name,
+    },
+    /// Asked of the kernel side, but it ran in user space.
+    UserSpace,
     /// A tracepoint does not exist on this kernel.
     NoTracepoint {
         /// `category:name`.
@@ -251,6 +267,9 @@ impl Reason {
             Self::NotBooted { parameter, .. } => {
                 format!("add {parameter} to the kernel command line and reboot").into()
             }
+            Self::Setting { name, need, .. } => format!("sysctl -w {name}={need}").into(),
+            Self::NotSampled { .. } => "none after the fact: only what was sampled is known".into(),
+            Self::UserSpace => "perf top -p PID shows its own functions while it runs".into(),
             Self::NoTracepoint { .. } => "none: this kernel does not have the tracepoint".into(),
             Self::Refused { .. } => "stalltop doctor shows what is used instead".into(),
             Self::Io { path, errno } => match errno {
@@ -288,6 +307,9 @@ impl fmt::Display for Reason {
             Self::NotBooted { what, parameter } => {
                 write!(f, "{what} is off: this kernel needs {parameter} at boot")
             }
+            Self::Setting { name, have, need } => write!(f, "{name} is {have}, needs {need}"),
+            Self::NotSampled { what } => write!(f, "{what} was not sampled"),
+            Self::UserSpace => write!(f, "it ran in user space, not in the kernel"),
             Self::NoTracepoint { name } => write!(f, "tracepoint {name} does not exist"),
             Self::Refused { what, why } => write!(f, "the kernel refused {what}: {why}"),
             Self::Io { path, errno } => {

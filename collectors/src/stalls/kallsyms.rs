@@ -1,0 +1,203 @@
+//! Names of kernel addresses, from `/proc/kallsyms`.
+//!
+//! The table is read when the first stall asks for it, on a thread of its own: the kernel takes
+//! tens of milliseconds to print its 100,000 to 250,000 rows. It is read again when an address
+//! is not found (a module or BPF program has come since), at most every [`AGAIN`].
+
+mod table;
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use stalltop_model::{Name, Reading, Reason};
+
+use crate::env::{Capabilities, Env};
+use crate::file;
+pub use table::{Symbol, Table};
+
+/// Between two readings of the table at least.
+pub const AGAIN: Duration = Duration::from_secs(10);
+
+/// The kernel's symbols, as far as they are known yet.
+#[derive(Debug)]
+pub struct Symbols {
+    path: PathBuf,
+    restrict: PathBuf,
+    syslog: bool,
+    table: Table,
+    state: Reading<()>,
+    reading: Option<Receiver<Result<Table, Reason>>>,
+    asked: Option<Instant>,
+    /// Whether an address was not found since the table was read.
+    missed: bool,
+    /// Names given out, by the row of their symbol.
+    names: HashMap<u32, Name>,
+}
+
+/// What an address is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The function, with its module in brackets; the address itself where that is unknown.
+    pub name: Name,
+    /// Whether the function is known.
+    pub known: bool,
+}
+
+impl Symbols {
+    /// Nothing is read yet.
+    pub fn new(env: &Env) -> Self {
+        Self {
+            path: env.path("/proc/kallsyms"),
+            restrict: env.path("/proc/sys/kernel/kptr_restrict"),
+            syslog: env.capabilities.has(Capabilities::SYSLOG),
+            table: Table::default(),
+            state: Reading::Off(Reason::NotAsked),
+            reading: None,
+            asked: None,
+            missed: false,
+            names: HashMap::new(),
+        }
+    }
+
+    /// A table that is there already, and not read again: for tests and for offline use.
+    pub fn of(table: Table) -> Self {
+        Self {
+            path: PathBuf::new(),
+            restrict: PathBuf::new(),
+            syslog: true,
+            table,
+            state: Reading::Value(()),
+            reading: None,
+            asked: None,
+            missed: false,
+            names: HashMap::new(),
+        }
+    }
+
+    /// Asks for the symbols, as the first stall does, and takes in what was read meanwhile.
+    /// Never waits. Gives whether a reading is under way: names given out before it ends may
+    /// be bare addresses.
+    pub fn poll(&mut self, now: Instant) -> bool {
+        if let Some(reading) = &self.reading {
+            match reading.try_recv() {
+                Ok(result) => self.take(result),
+                Err(TryRecvError::Empty) => return true,
+                Err(TryRecvError::Disconnected) => self.take(Err(Reason::Busy {
+                    by: "a lack of threads or memory".into(),
+                })),
+            }
+        }
+        let due = match self.asked {
+            None => true,
+            Some(asked) => {
+                let wanted = self.missed || self.state.value().is_none();
+                wanted && now.saturating_duration_since(asked) >= AGAIN
+            }
+        };
+        if !due || self.path.as_os_str().is_empty() {
+            return false;
+        }
+        self.asked = Some(now);
+        let (path, restrict, syslog) = (self.path.clone(), self.restrict.clone(), self.syslog);
+        let (send, receive) = channel();
+        let thread = std::thread::Builder::new().name("kallsyms".into());
+        let started = thread.spawn(move || {
+            // Nobody listens any more when stalltop ends: nothing to do then.
+            let _ = send.send(read(&path, &restrict, syslog));
+        });
+        match started {
+            Ok(_) => {
+                self.reading = Some(receive);
+                true
+            }
+            Err(error) => {
+                self.state = Reading::Off(Reason::from_io("/proc/kallsyms", &error));
+                false
+            }
+        }
+    }
+
+    /// Whether addresses can be named, or why not.
+    pub fn state(&self) -> &Reading<()> {
+        &self.state
+    }
+
+    /// The name of the function that `address` is in. Of a return address, give the address
+    /// before it: a call that never returns can be the last instruction of its function.
+    pub fn name(&mut self, address: u64) -> Named {
+        let Some(symbol) = self.table.find(address) else {
+            self.missed = true;
+            return Named {
+                name: format!("0x{address:016x}").into(),
+                known: false,
+            };
+        };
+        let name = self.names.entry(symbol.row).or_insert_with(|| {
+            let name = String::from_utf8_lossy(symbol.name);
+            match symbol.module {
+                Some(module) => format!("{name} [{}]", String::from_utf8_lossy(module)).into(),
+                None => Arc::from(name),
+            }
+        });
+        Named {
+            name: Arc::clone(name),
+            known: true,
+        }
+    }
+
+    fn take(&mut self, result: Result<Table, Reason>) {
+        self.reading = None;
+        self.missed = false;
+        match result {
+            Ok(table) => {
+                self.table = table;
+                self.names.clear();
+                self.state = Reading::Value(());
+            }
+            // What was known stays known.
+            Err(reason) => self.state = Reading::Off(reason),
+        }
+    }
+}
+
+/// Reads and parses the table. Slow: the kernel prints it anew.
+///
+/// # Errors
+/// Why there are no addresses: the file is missing, or the kernel hides them
+/// (`kallsyms_show_value`, kernel/ksyms_common.c).
+pub fn read(path: &Path, restrict: &Path, syslog: bool) -> Result<Table, Reason> {
+    let shown = path.to_string_lossy();
+    let file = File::open(path).map_err(|error| match Reason::from_io(&shown, &error) {
+        Reason::NoFile { .. } => Reason::NotBuilt {
+            config: "CONFIG_KALLSYMS".into(),
+        },
+        other => other,
+    })?;
+    let table = Table::read(file).map_err(|error| Reason::from_io(&shown, &error))?;
+    if !table.is_empty() {
+        return Ok(table);
+    }
+    // All addresses were zero.
+    let value = file::read_text(restrict).unwrap_or_default();
+    if value.parse::<u32>().is_ok_and(|value| value >= 2) {
+        return Err(Reason::Setting {
+            name: "kernel.kptr_restrict".into(),
+            have: value.into(),
+            need: "1".into(),
+        });
+    }
+    if syslog {
+        Err(Reason::parse(&shown, b"no text symbol with an address"))
+    } else {
+        Err(Reason::NoCapability {
+            need: "CAP_SYSLOG".into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
