@@ -85,7 +85,9 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use stalltop_model::sample::{CpuSample, ProgramHealth};
+    use stalltop_model::sample::{
+        CpuSample, Culprit, Drained, ProgramHealth, Seen, Stall, StallKind, StallWatch, Vector,
+    };
     use stalltop_model::{Frame, Reading, Sample};
 
     use super::schema::{Kind, Schema};
@@ -137,8 +139,48 @@ mod tests {
             runs: Reading::default(),
             ns_per_run: Reading::default(),
         });
+        sample.stalls = Reading::Value(StallWatch {
+            symbols: Reading::Value(()),
+            sampling: vec![3],
+            ..StallWatch::default()
+        });
         let found = faults(&Frame::Sample(Box::new(sample)));
         assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+
+    #[test]
+    fn a_stall_is_as_the_schema_says() {
+        let plain = Stall::default();
+        let full = Stall {
+            kind: StallKind::SoftirqPending,
+            vector: Some(Vector::IrqPoll),
+            culprit: Reading::Value(Culprit {
+                vector: Some(Vector::NetRx),
+                syscall: Some("read".into()),
+                lock: Some("rwsem_down_read_slowpath".into()),
+                file: Some("/proc/slabinfo".into()),
+                user_stack: Reading::Value(vec!["main".into()]),
+                ..Culprit::default()
+            }),
+            timeline: vec![
+                Seen::default(),
+                Seen {
+                    offset_ns: -5,
+                    vector: Some(Vector::Rcu),
+                    stack: Some(0),
+                    ..Seen::default()
+                },
+            ],
+            stacks: vec![vec!["a".into(), "b".into()]],
+            drained: Some(Drained::default()),
+            waited: Some("c".into()),
+            victims: vec![1, 2],
+            ..Stall::default()
+        };
+        for stall in [plain, full] {
+            let found = faults(&Frame::Stall(Box::new(stall)));
+            assert!(found.is_empty(), "{}", found.join("\n"));
+        }
     }
 
     #[test]

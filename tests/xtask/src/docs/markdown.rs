@@ -10,15 +10,16 @@ const INTRODUCTION: &str = "\
 <!-- Written by `cargo xtask docs` from the doc comments of this crate: change those. -->
 
 `stalltop stream` prints one JSON object per line, a [`Frame`](#frame). The first line is a
-`header`, which names the schema; each tick is a `sample`. A recording is the same lines,
-compressed: `zstdcat FILE` prints them.
+`header`, which names the schema; each tick is a `sample`, each stall a `stall`, told within
+about a second of its end. A recording is the same lines, compressed: `zstdcat FILE` prints them.
 
 Counters are raw and cumulative since `cores.since_ns`; rates are the reader's to derive from
 two samples and their `at_ns`. Times are nanoseconds, sizes bytes. What is not measured is
 [`{\"off\": ...}`](#off), never 0.
 
 The schema's number is raised when a reader of the previous one would misread a line. Added
-keys do not raise it: leave out what you do not know.
+keys do not raise it: leave out what you do not know. A key that \"may be absent\" is also absent
+from recordings that are older than it.
 ";
 
 /// The whole document.
@@ -94,7 +95,7 @@ impl Kind {
             Self::Array(of) => format!("array of {}", of.words()),
             Self::ByName(of) => format!("object by name of {}", of.words()),
             Self::Reading(of) => format!("{} or [off](#off)", of.words()),
-            Self::Optional(of) => format!("{}, or absent", of.words()),
+            Self::Optional(of) => format!("{}, may be absent", of.words()),
             Self::Tuple(of) => {
                 let words: Vec<_> = of.iter().map(Self::words).collect();
                 format!("[{}]", words.join(", "))

@@ -273,7 +273,9 @@ fn fields<'a>(all: impl Iterator<Item = &'a syn::Field>) -> Result<Vec<Field>> {
             (Some(with), _) => bail!("{own}: with = {with} is not known here"),
             (None, kind) => kind,
         };
-        let omitted = serde(&field.attrs, "skip_serializing_if").is_some();
+        // A recording may be older than the key.
+        let newer = serde(&field.attrs, "default").as_deref() == Some("Reading::not_recorded");
+        let omitted = newer || serde(&field.attrs, "skip_serializing_if").is_some();
         if omitted && !matches!(kind, Kind::Optional(_)) {
             kind = Kind::Optional(Box::new(kind));
         }
@@ -299,6 +301,7 @@ fn variant(variant: &syn::Variant, style: Option<&str>) -> Result<Variant> {
     let name = match (serde(&variant.attrs, "rename"), style) {
         (Some(name), _) => name,
         (None, Some("snake_case")) => snake(&own),
+        (None, Some("SCREAMING_SNAKE_CASE")) => snake(&own).to_uppercase(),
         (None, None) => own,
         (None, Some(other)) => bail!("rename_all = {other} is not known here"),
     };
