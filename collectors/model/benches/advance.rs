@@ -1,12 +1,16 @@
-//! What deriving the model from one more sample costs at 2, 128 and 1,024 CPUs.
+//! What deriving the model from one more sample costs at 2, 128 and 1,024 CPUs, with as many stalls
+//! as are kept, and what panes ask of those.
 
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use stalltop_model::Reading;
 use stalltop_model::model::Model;
-use stalltop_model::sample::CoresSource;
-use stalltop_model::sample::{CpuSample, CpuTimes, Ksoftirqd, Sample, SoftirqTiming};
+use stalltop_model::model::stalls::{Filter, GroupBy};
+use stalltop_model::sample::{
+    CoresSource, CpuSample, CpuTimes, Culprit, Ksoftirqd, Sample, Seen, SoftirqTiming, Stall,
+    StallWatch,
+};
+use stalltop_model::{Frame, Reading};
 
 /// The sample of second `second` of a busy, healthy host.
 fn fill(sample: &mut Sample, cpus: u32, second: u64) {
@@ -75,5 +79,82 @@ fn advance(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, advance);
+/// As many stalls as are kept, `apart_ns` from each other, by three processes on eight CPUs.
+fn with_stalls(apart_ns: u64) -> Model {
+    let mut model = Model::new();
+    for id in 0..4_096 {
+        let mut stall = Stall {
+            id,
+            at_ns: 1_000_000_000 + id * apart_ns,
+            cpu: (id % 8) as u32,
+            delay_ns: 12_000_000 + id,
+            timeline: vec![Seen::default(); 12],
+            ..Stall::default()
+        };
+        stall.culprit = Reading::Value(Culprit {
+            comm: ["cadvisor", "nft", "sh"][id as usize % 3].into(),
+            share: 0.9,
+            ..Culprit::default()
+        });
+        model.apply(&mut Frame::Stall(Box::new(stall)));
+    }
+    model
+}
+
+fn stalls(c: &mut Criterion) {
+    let mut group = c.benchmark_group("stalls");
+    group
+        .sample_size(20)
+        .measurement_time(Duration::from_secs(2));
+    // One a second: 60 are in the window of the rules. A thousand a second: all of them are.
+    for (name, apart_ns) in [("an hour", 1_000_000_000), ("a storm", 1_000_000)] {
+        let mut model = with_stalls(apart_ns);
+        let last = 1_000_000_000 + 4_096 * apart_ns;
+        let mut next = Sample::default();
+        let mut tick = 0;
+        group.bench_function(BenchmarkId::new("advance", name), |b| {
+            b.iter_custom(|ticks| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..ticks {
+                    // The stalls stay where they are: time all but stands still.
+                    tick += 1;
+                    fill(&mut next, 8, 1);
+                    next.at_ns = last + tick;
+                    next.stalls = Reading::Value(StallWatch {
+                        kinds: std::array::from_fn(|_| Reading::Value(10_000_000)),
+                        ..StallWatch::default()
+                    });
+                    let start = std::time::Instant::now();
+                    model.advance(&mut next);
+                    spent += start.elapsed();
+                }
+                spent
+            });
+        });
+        assert!(!model.findings().is_empty());
+    }
+    let model = with_stalls(1_000_000_000);
+    let all = Filter::default();
+    group.bench_function("groups", |b| {
+        b.iter(|| model.stalls.groups(GroupBy::Culprit, &all, 0, u64::MAX));
+    });
+    group.bench_function("marks of 128 cpus", |b| {
+        b.iter(|| {
+            let marks = (0..128u32).flat_map(|cpu| (0..120u64).map(move |s| (cpu, s)));
+            marks
+                .filter_map(|(cpu, s)| {
+                    let from = (4_000 - s) * 1_000_000_000;
+                    model.stalls.mark(cpu, from, from + 1_000_000_000)
+                })
+                .count()
+        });
+    });
+    group.bench_function("heat of a minute", |b| {
+        let until = (4_000_000_000_000, 4_000_000_000_000);
+        b.iter(|| model.stalls.heat(&all, until, 60, 50).most_ns());
+    });
+    group.finish();
+}
+
+criterion_group!(benches, advance, stalls);
 criterion_main!(benches);

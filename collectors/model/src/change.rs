@@ -3,6 +3,8 @@
 //! These are descriptions only. The code that reads and writes the host is in
 //! stalltop-collectors, module `change`, and nowhere else.
 
+pub mod caches;
+
 use serde::{Deserialize, Serialize};
 
 use crate::{Name, Reason};

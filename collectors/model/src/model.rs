@@ -6,6 +6,7 @@
 
 pub mod cgroups;
 pub mod cores;
+pub mod drop_effect;
 pub mod own;
 pub mod stalls;
 pub mod tracing;

@@ -4,6 +4,9 @@
 //! sequence of zstd frames, here called groups, of up to [`GROUP`] samples; each group begins
 //! with the header line, so that any of them can be decoded alone, and each line is flushed,
 //! so that a file cut off anywhere is good up to its last whole line.
+//!
+//! A stall takes about 0.1 KB with the tick's few samples, 1 KB with 100 samples of the 1 kHz
+//! sampler and 6 KB with 600, the most that one holds.
 
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 
 mod cores;
 mod memory;
+mod stalls;
 mod tracing;
 
 use serde::{Deserialize, Serialize};
@@ -94,6 +95,21 @@ pub struct Rule {
 
 /// All rules.
 pub const RULES: &[Rule] = &[
+    Rule {
+        id: "statistics-stalls",
+        doc: "one process's reads of kernel statistics stall CPUs",
+        check: stalls::statistics,
+    },
+    Rule {
+        id: "stalls",
+        doc: "stalls, and the CPU, culprit, vector or handler that they have in common",
+        check: stalls::concentrated,
+    },
+    Rule {
+        id: "caches-dropped",
+        doc: "what the last drop of caches did to stalls",
+        check: stalls::caches_dropped,
+    },
     Rule {
         id: "late-softirqs",
         doc: "softirqs enter long after they were raised",

@@ -12,13 +12,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use stalltop_model::change::caches::{self, Droppable};
 use stalltop_model::change::{
     ChangeError, Effect, Entry, OpenMode, Outcome, Plan, Request, UndoClass, Write,
 };
 use stalltop_model::{Reading, units};
 
 use crate::Env;
-use crate::env::KernelVersion;
 
 use super::apply::Failure;
 use super::host::missing;
@@ -49,40 +49,14 @@ pub enum Stage {
     Settling,
 }
 
-/// The value that fits a host, and why.
-///
-/// Measured: on 5.10 `2` frees most zombie cgroups and `1` the rest; on 6.1 and 6.12 `2`
-/// has no effect on them and `1` frees nearly all; on 6.18 `1` does.
+/// The value that fits a host, and why ([`caches::fitting`]).
 pub fn proposed(env: &Env) -> (u8, String) {
-    let memory = Memory::read(env);
-    if env.kernel >= KernelVersion(6, 1) {
-        return (
-            1,
-            format!(
-                "on kernel {} it is page cache that holds zombie cgroups; 2 has no effect on them",
-                env.kernel
-            ),
-        );
-    }
-    let cache = memory.as_ref().map_or(0, Memory::droppable_cache);
-    let slab = memory.as_ref().map_or(0, |m| m.reclaimable_slab);
-    if slab >= cache / 20 {
-        return (
-            2,
-            format!(
-                "on kernel {} dentries and inodes hold most zombie cgroups, and the page cache stays",
-                env.kernel
-            ),
-        );
-    }
-    (
-        3,
-        format!(
-            "on kernel {} with little reclaimable slab ({}) page cache holds zombie cgroups as well",
-            env.kernel,
-            units::Bytes(slab)
-        ),
-    )
+    let charged = Memory::read(env).map(|memory| Droppable {
+        cache: memory.droppable_cache(),
+        slab: memory.reclaimable_slab,
+    });
+    // What cannot be read is as if nothing were charged.
+    caches::fitting((env.kernel.0, env.kernel.1), charged.ok())
 }
 
 /// Whether the kernel would let us: opening the file writes nothing, and asks all that a write

@@ -1,7 +1,8 @@
 //! Recordings written, cut, damaged and forged.
 
 use super::*;
-use crate::sample::{CpuSample, Host, Sample};
+use crate::sample::{CpuSample, Culprit, Host, Sample, Seen, Stall, StallKind, Vector};
+use crate::{Name, Reading};
 
 fn header() -> Header {
     Header {
@@ -152,4 +153,100 @@ fn other_files_are_named_as_such() {
     newer.schema = 99;
     let newer = Recorder::new(Vec::new(), newer).unwrap().finish().unwrap();
     assert!(error(&newer).contains("schema 99"));
+}
+
+/// A stall of so many samples, as the 1 kHz sampler takes them.
+fn stall(id: u64, samples: u64) -> Stall {
+    let stack = |inner: &[&str]| -> Vec<Name> {
+        let outer = [
+            "seq_read_iter",
+            "kernfs_fop_read_iter",
+            "new_sync_read",
+            "vfs_read",
+            "ksys_read",
+            "__x64_sys_read",
+            "do_syscall_64",
+            "entry_SYSCALL_64_after_hwframe",
+        ];
+        inner.iter().chain(&outer).map(|n| (*n).into()).collect()
+    };
+    Stall {
+        id,
+        at_ns: id * 1_000_000_000 + 7 * samples,
+        wall_ns: 1_700_000_000_000_000_000 + id * 1_003_017_911,
+        cpu: 11,
+        kind: StallKind::SoftirqPending,
+        vector: Some(Vector::NetRx),
+        delay_ns: samples * 1_000_000 + id * 7_919,
+        culprit: Reading::Value(Culprit {
+            comm: "cadvisor".into(),
+            function: Reading::Value("memcg_stat_show".into()),
+            ..Culprit::default()
+        }),
+        timeline: (0..samples)
+            .map(|i| Seen {
+                offset_ns: (i * 1_000_000 + (i * 7_919 + id * 104_729) % 9_000) as i64,
+                weight_ns: 1_000_000 + (i * 31 + id) % 9_000,
+                pid: 10_436,
+                comm: "cadvisor".into(),
+                stack: Some((i % 3) as u32),
+                ..Seen::default()
+            })
+            .collect(),
+        stacks: vec![
+            stack(&["mem_cgroup_nr_lru_pages", "memcg_stat_show"]),
+            stack(&["mem_cgroup_iter", "memcg_stat_show"]),
+            stack(&["memcg_stat_show"]),
+        ],
+        ..Stall::default()
+    }
+}
+
+#[test]
+fn stalls_come_back_where_they_were_told() {
+    let mut recorder = Recorder::new(Vec::new(), header()).unwrap();
+    for i in 1..=150 {
+        recorder.write(&sample(i)).unwrap();
+        if i % 30 == 0 {
+            let stall = Frame::Stall(Box::new(stall(i, 100)));
+            recorder.write(&stall).unwrap();
+        }
+    }
+    let recording = Recording::open(recorder.finish().unwrap(), |_| ()).unwrap();
+    let mut player = Player::new(recording);
+    let mut model = crate::Model::new();
+    while let Some(mut frame) = player.next_frame().unwrap() {
+        model.apply(&mut frame);
+    }
+    let ids = |model: &crate::Model| model.stalls.iter().map(|s| s.id).collect::<Vec<_>>();
+    assert_eq!(ids(&model), [30, 60, 90, 120, 150]);
+    assert_eq!(**model.stalls.get(90).unwrap(), stall(90, 100));
+    // A seek begins with a new model: the stalls of the group come again, once. The one that was
+    // told after the last sample of the group before begins this one.
+    player.seek(100_000_000_000);
+    let mut model = crate::Model::new();
+    while let Some(mut frame) = player.next_frame().unwrap() {
+        model.apply(&mut frame);
+    }
+    assert_eq!(ids(&model), [60, 90, 120, 150]);
+    // Another boot: its samples begin anew, and what was is not its past.
+    model.apply(&mut sample(3));
+    assert_eq!(ids(&model), [] as [u64; 0]);
+}
+
+/// What a stall costs in a recording, as the module's introduction states it.
+#[test]
+fn a_stall_of_a_hundred_samples_takes_about_a_kilobyte() {
+    let size = |stalls: u64, samples: u64| {
+        let mut recorder = Recorder::new(Vec::new(), header()).unwrap();
+        for id in 1..=stalls {
+            let stall = Frame::Stall(Box::new(stall(id, samples)));
+            recorder.write(&stall).unwrap();
+        }
+        recorder.finish().unwrap().len() as u64
+    };
+    for (samples, most) in [(5, 256), (100, 1_536), (600, 8_192)] {
+        let each = (size(40, samples) - size(0, samples)) / 40;
+        assert!(each <= most, "{samples} samples: {each} bytes");
+    }
 }

@@ -1,9 +1,13 @@
 //! Findings on softirqs, from the last minute of every CPU.
+//!
+//! Where stalls are watched they tell more, and these rules are silent: they are for `/proc` alone
+//! and for recordings that are older than stalls.
 
+use super::stalls::watched;
 use super::{Confidence, Finding, Severity, WINDOW_NS};
 use crate::model::Model;
 use crate::model::cores::CpuTick;
-use crate::sample::Vector;
+use crate::sample::{StallKind, Vector};
 use crate::units::{Count, Duration};
 
 /// From when on a delay counts, ns. A hypervisor may pause a virtual CPU for a few
@@ -82,6 +86,9 @@ fn evidence(late: &Late) -> Vec<String> {
 }
 
 pub(super) fn late_softirqs(model: &Model) -> Option<Finding> {
+    if watched(model, StallKind::SoftirqPending) {
+        return None;
+    }
     let late = late(model, |tick| tick.delay_max)?;
     Some(Finding {
         id: "late-softirqs",
@@ -103,6 +110,9 @@ pub(super) fn late_softirqs(model: &Model) -> Option<Finding> {
 }
 
 pub(super) fn long_handlers(model: &Model) -> Option<Finding> {
+    if watched(model, StallKind::SoftirqHandler) {
+        return None;
+    }
     let late = late(model, |tick| tick.service_max)?;
     Some(Finding {
         id: "long-handlers",
@@ -133,6 +143,9 @@ fn severity(late: &Late, limit: u64) -> Severity {
 
 pub(super) fn starved_ksoftirqd(model: &Model) -> Option<Finding> {
     const LOOK_BACK_NS: u64 = 10_000_000_000;
+    if watched(model, StallKind::KsoftirqdWaiting) {
+        return None;
+    }
     let ticks = model.cores.recent(LOOK_BACK_NS);
     let mut worst: Option<(u32, f32)> = None;
     for (row, cpu) in model.cores.numbers().iter().enumerate() {

@@ -1,7 +1,9 @@
 //! Findings on zombie memory cgroups and slow reads of their statistics (I2).
 
+use super::stalls::reads_of_memory_stat;
 use super::{Confidence, Finding, Severity};
 use crate::model::Model;
+use crate::name::printable;
 use crate::sample::Cgroup;
 use crate::units::{Count, Duration};
 
@@ -12,22 +14,95 @@ const MANY_ZOMBIES: u64 = 1_000;
 /// The same where they multiply: so many, and so many more a minute.
 const GROWING: (u64, f64) = (100, 60.0);
 
-pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
-    let cgroups = model.now().cgroups.value()?;
-    let zombies = cgroups.zombies.get();
-    let slowest: Option<(&Cgroup, u64)> = cgroups
-        .rows
-        .iter()
+/// What is known of zombies, and of how long reads of memory.stat take.
+pub(super) struct Zombies<'a> {
+    /// Dying memory cgroups of the host; `None` where not measured.
+    pub(super) count: Option<u64>,
+    growing: bool,
+    /// The cgroup that takes longest to read, and how long, smoothed, ns.
+    slowest: Option<(&'a Cgroup, u64)>,
+    rows: &'a [Cgroup],
+}
+
+impl<'a> Zombies<'a> {
+    pub(super) fn of(model: &'a Model) -> Self {
+        let cgroups = model.now().cgroups.value();
+        let count = cgroups.and_then(|c| c.zombies.get());
+        let rows = cgroups.map_or(&[][..], |c| &c.rows);
+        let rate = model.cgroups.zombies_per_minute();
+        Self {
+            count,
+            growing: count.is_some_and(|z| z >= GROWING.0)
+                && rate.is_some_and(|(rate, _)| rate >= GROWING.1),
+            slowest: timings(rows).max_by_key(|(_, ns)| *ns),
+            rows,
+        }
+    }
+
+    /// Whether there are many, or ever more.
+    pub(super) fn many(&self) -> bool {
+        self.growing || self.count.is_some_and(|z| z >= MANY_ZOMBIES)
+    }
+
+    /// The slowest read of our own, if it is slow.
+    pub(super) fn slow(&self) -> Option<(&'a Cgroup, u64)> {
+        self.slowest.filter(|(_, ns)| *ns >= SLOW_READ_NS)
+    }
+
+    /// The figures, a line each. Zombies alone do not make reads slow on newer kernels: what was
+    /// measured is told, whichever way it points.
+    pub(super) fn lines(&self, model: &Model) -> Vec<String> {
+        let mut lines = Vec::new();
+        if let Some(count) = self.count {
+            lines.push(format!(
+                "{} zombie memory cgroups{}",
+                Count(count),
+                trend(model)
+            ));
+        }
+        let Some((row, ns)) = self.slowest else {
+            return lines;
+        };
+        let mut others: Vec<u64> = timings(self.rows)
+            .filter(|(other, _)| other.path != row.path)
+            .map(|(_, ns)| ns)
+            .collect();
+        others.sort_unstable();
+        let mut line = format!(
+            "our own read of memory.stat of {} takes {}{}",
+            printable(&row.path),
+            Duration(ns),
+            stale(model.now().at_ns, row)
+        );
+        if let Some(typical) = others.get(others.len() / 2) {
+            line += &format!(
+                " ({} others: typically {})",
+                others.len(),
+                Duration(*typical)
+            );
+        }
+        lines.push(line);
+        if self.many() && self.slow().is_none() {
+            lines.push("our own reads are fast: zombies alone do not make them slow here".into());
+        }
+        lines
+    }
+}
+
+/// The timing of every cgroup that was read, smoothed, ns.
+fn timings(rows: &[Cgroup]) -> impl Iterator<Item = (&Cgroup, u64)> {
+    rows.iter()
         .filter_map(|row| Some((row, row.read.value()?.smoothed_ns)))
-        .max_by_key(|(_, ns)| *ns);
-    let slow = slowest.filter(|(_, ns)| *ns >= SLOW_READ_NS);
-    let many = zombies.is_some_and(|z| z >= MANY_ZOMBIES);
-    let growing = zombies.is_some_and(|z| z >= GROWING.0)
-        && model
-            .cgroups
-            .zombies_per_minute()
-            .is_some_and(|(rate, _)| rate >= GROWING.1);
-    if slow.is_none() && !many && !growing {
+}
+
+pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
+    let known = Zombies::of(model);
+    let (slow, slowest) = (known.slow(), known.slowest);
+    if slow.is_none() && !known.many() {
+        return None;
+    }
+    // Told there, with the process that reads and the stalls that come of it.
+    if reads_of_memory_stat(model) {
         return None;
     }
     let mut sentence = match slow {
@@ -42,7 +117,7 @@ pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
     if let (None, Some((_, ns))) = (slow, slowest) {
         sentence = format!("{sentence} (slowest {})", Duration(ns));
     }
-    if let Some(zombies) = zombies {
+    if let Some(zombies) = known.count {
         sentence = format!(
             "{} zombie memory cgroups{}; {sentence}",
             Count(zombies),

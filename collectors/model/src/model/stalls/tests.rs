@@ -269,3 +269,51 @@ fn a_heat_map_takes_any_shape_and_any_stall() {
         }
     }
 }
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+    #[test]
+    fn any_stalls_are_taken(
+        stalls in proptest::collection::vec(
+            (
+                (proptest::num::u64::ANY, proptest::num::u64::ANY, 0u32..4, 0usize..5),
+                (0usize..3, 0usize..12, ".{0,3}", proptest::num::u64::ANY),
+            ),
+            0..60,
+        ),
+        until in proptest::num::u64::ANY,
+    ) {
+        let mut model = crate::Model::new();
+        let count = stalls.len();
+        for (id, ((at_ns, delay_ns, cpu, kind), (pause, samples, comm, weight_ns))) in
+            stalls.into_iter().enumerate()
+        {
+            let mut stall = sampled(id as u64, samples);
+            (stall.at_ns, stall.wall_ns, stall.delay_ns) = (at_ns, at_ns, delay_ns);
+            (stall.cpu, stall.kind) = (cpu, StallKind::ALL[kind]);
+            stall.pause = [Pause::Held, Pause::Paused, Pause::Either][pause];
+            if let Some(culprit) = stall.culprit.value_mut() {
+                culprit.comm = comm.as_str().into();
+                culprit.share = f32::NAN;
+            }
+            for seen in &mut stall.timeline {
+                seen.weight_ns = weight_ns;
+            }
+            model.apply(&mut crate::Frame::Stall(Box::new(stall)));
+        }
+        let stalls = &model.stalls;
+        proptest::prop_assert_eq!(stalls.iter().len(), count);
+        proptest::prop_assert!(stalls.iter().is_sorted_by_key(|s| s.at_ns));
+        let all = Filter { paused: true, ..Filter::default() };
+        let shown = stalls.tally(&all, 0, until).shown;
+        for by in GroupBy::ALL {
+            let groups = stalls.groups(by, &all, 0, until);
+            let sum: u64 = groups.iter().map(|g| u64::from(g.count)).sum();
+            proptest::prop_assert_eq!(sum, shown);
+        }
+        let _ = stalls.heat(&all, (until, until), 9, 7).most_ns();
+        let mut sample = crate::Sample { at_ns: until, wall_ns: until, ..Default::default() };
+        sample.stalls = Reading::Value(Default::default());
+        model.advance(&mut sample);
+    }
+}

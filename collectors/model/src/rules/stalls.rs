@@ -1,0 +1,223 @@
+//! Findings on stalls, from those of the last minute.
+//!
+//! Paused virtual CPUs and stalls of our own making never count. Two rules share the stalls:
+//! those in which one process read statistics of the kernel are [`statistics`]'s, all others
+//! [`concentrated`]'s.
+
+mod evidence;
+mod statistic;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::{Confidence, Finding, Severity, WINDOW_NS};
+use crate::model::Model;
+use crate::model::stalls::counts;
+use crate::name::printable;
+use crate::sample::{Pause, Stall, StallKind, Vector};
+use crate::units::Duration;
+pub(super) use statistic::{caches_dropped, reads_of_memory_stat, statistics};
+
+/// So many stalls in a minute are no accident.
+const SEVERAL: u64 = 3;
+/// So many are not, even where the hypervisor may have been it.
+const MANY: u64 = 10;
+/// A stall of this many times its threshold is told even alone.
+const LONG: u64 = 10;
+/// From this share on stalls are "concentrated".
+const MOST: f64 = 0.6;
+
+/// Whether stalls of a kind are watched on this host.
+pub(super) fn watched(model: &Model, kind: StallKind) -> bool {
+    limit_ns(model, kind).is_some()
+}
+
+/// From when on a kind is a stall here, ns; `None` where it is not watched.
+fn limit_ns(model: &Model, kind: StallKind) -> Option<u64> {
+    model.now().stalls.value()?.kinds[kind as usize].get()
+}
+
+/// The stalls of the last minute that count.
+fn recent(model: &Model) -> impl DoubleEndedIterator<Item = &Arc<Stall>> + Clone {
+    // They are told a little after the sample in whose tick they ended.
+    model
+        .stalls
+        .between(model.now().at_ns.saturating_sub(WINDOW_NS), u64::MAX)
+        .filter(|stall| counts(stall))
+}
+
+/// What makes stalls an incident, without a word of it yet: allocates nothing.
+#[derive(Clone, Copy, Debug, Default)]
+struct Harm {
+    /// All of them.
+    count: u64,
+    /// Of these, those in which the hypervisor may have paused the virtual CPU.
+    either: u64,
+    total_ns: u64,
+    worst_ns: u64,
+    /// Whether one was very long.
+    long: bool,
+}
+
+impl Harm {
+    fn of<'a>(model: &Model, stalls: impl Iterator<Item = &'a Arc<Stall>>) -> Self {
+        let mut harm = Self::default();
+        for stall in stalls {
+            harm.count += 1;
+            harm.either += u64::from(stall.pause == Pause::Either);
+            harm.total_ns = harm.total_ns.saturating_add(stall.delay_ns);
+            harm.worst_ns = harm.worst_ns.max(stall.delay_ns);
+            let limit = limit_ns(model, stall.kind).unwrap_or(u64::MAX);
+            harm.long |= stall.pause == Pause::Held && stall.delay_ns >= limit.saturating_mul(LONG);
+        }
+        harm
+    }
+
+    /// One short stall in a minute is no incident, nor are a few that may be the hypervisor's.
+    fn is_incident(&self) -> bool {
+        self.long || self.count - self.either >= SEVERAL || self.count >= MANY
+    }
+
+    fn severity(&self) -> Severity {
+        // Held up for a twentieth of the time, or again and again for very long.
+        if self.total_ns >= WINDOW_NS / 20 || (self.long && self.count >= SEVERAL) {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        }
+    }
+}
+
+/// The value that more than half of `values` have, with how many do (Boyer and Moore's
+/// majority vote, 1981): in two passes, without memory.
+fn majority<T: PartialEq>(values: impl Iterator<Item = T> + Clone) -> Option<(T, u64)> {
+    let mut leads: Option<(T, u64)> = None;
+    for value in values.clone() {
+        leads = match leads {
+            Some((lead, votes)) if lead == value => Some((lead, votes + 1)),
+            Some((lead, votes)) if votes > 1 => Some((lead, votes - 1)),
+            Some(_) => None,
+            None => Some((value, 1)),
+        };
+    }
+    let (lead, _) = leads?;
+    let (have, all) = values.fold((0, 0), |(have, all), value| {
+        (have + u64::from(value == lead), all + 1)
+    });
+    (have * 2 > all).then_some((lead, have))
+}
+
+/// Stalls that have one CPU, culprit, vector or handler in common, or none at all.
+pub(super) fn concentrated(model: &Model) -> Option<Finding> {
+    // What the other rule tells is not told twice.
+    let reader = statistic::reader(model);
+    let told = reader.as_ref();
+    let stalls = recent(model).filter(move |s| told.is_none_or(|reader| !reader.did(s)));
+    let harm = Harm::of(model, stalls.clone());
+    if !harm.is_incident() {
+        return None;
+    }
+    let worst = stalls.clone().max_by_key(|s| s.delay_ns)?;
+    let all = harm.count;
+    let share = |n: u64| n as f64 / all as f64;
+    let most = |n: &u64| share(*n) >= MOST;
+    let cpu = majority(stalls.clone().map(|s| s.cpu)).filter(|(_, n)| most(n));
+    let vector = majority(stalls.clone().map(|s| s.vector)).filter(|(v, n)| v.is_some() && most(n));
+    let kind = majority(stalls.clone().map(|s| s.kind)).filter(|(_, n)| most(n));
+    let culprit = majority(stalls.clone().map(|s| s.culprit.value().map(|c| &c.comm)))
+        .and_then(|(name, n)| Some((name?, n)))
+        .filter(|(_, n)| most(n));
+    let function = majority(stalls.clone().map(function))
+        .and_then(|(name, n)| Some((name?, n)))
+        .filter(|(_, n)| most(n));
+
+    let mut sentence = match cpu {
+        Some((cpu, n)) if n == all => format!("{} on cpu {cpu} in 60 s", many(all)),
+        Some((cpu, n)) => format!(
+            "{} in 60 s, {:.0} % of them on cpu {cpu}",
+            many(all),
+            share(n) * 100.0
+        ),
+        None => format!("{} on {} in 60 s", many(all), cpus(stalls.clone())),
+    };
+    sentence += &format!(", worst {}", Duration(harm.worst_ns));
+    if let Some(what) = what(kind.map(|k| k.0), vector.and_then(|v| v.0)) {
+        sentence += &format!(" ({what})");
+    }
+    sentence += &match (culprit, function) {
+        (Some((who, n)), Some((inside, _))) => {
+            format!(
+                "; {:.0} % by {} in {}",
+                share(n) * 100.0,
+                printable(who),
+                printable(inside)
+            )
+        }
+        (Some((who, n)), None) => format!("; {:.0} % by {}", share(n) * 100.0, printable(who)),
+        (None, Some((inside, n))) => {
+            format!("; {:.0} % in {}", share(n) * 100.0, printable(inside))
+        }
+        (None, None) => "; by no one culprit".to_owned(),
+    };
+    let confidence = match (
+        culprit.is_some() || function.is_some(),
+        harm.either * 2 > all,
+    ) {
+        (_, true) => Confidence::Low,
+        (true, false) if all >= SEVERAL => Confidence::High,
+        (true, false) => Confidence::Medium,
+        (false, false) => Confidence::Low,
+    };
+    let pending = kind.is_some_and(|(kind, _)| kind == StallKind::SoftirqPending);
+    let mut evidence = evidence::lines(model, &stalls, &harm);
+    evidence.extend(evidence::worst(worst));
+    Some(Finding {
+        id: "stalls",
+        incident: if pending { "I2" } else { "" },
+        severity: harm.severity(),
+        confidence,
+        sentence,
+        evidence,
+        action: "",
+        pane: "stalls",
+        disproof: "the stalls go on while that culprit is stopped, or steal on that CPU explains them",
+    })
+}
+
+/// `1 stall`, `41 stalls`.
+fn many(n: u64) -> String {
+    format!("{n} stall{}", if n == 1 { "" } else { "s" })
+}
+
+/// `2 cpus`: on how many.
+fn cpus<'a>(stalls: impl Iterator<Item = &'a Arc<Stall>>) -> String {
+    let mut cpus: Vec<u32> = stalls.map(|s| s.cpu).collect();
+    cpus.sort_unstable();
+    cpus.dedup();
+    match &cpus[..] {
+        [one] => format!("cpu {one}"),
+        [a, b] => format!("cpus {a} and {b}"),
+        [a, b, c] => format!("cpus {a}, {b} and {c}"),
+        more => format!("{} cpus", more.len()),
+    }
+}
+
+/// `NET_RX pending`, `interrupts off`.
+fn what(kind: Option<StallKind>, vector: Option<Vector>) -> Option<String> {
+    let vector = vector.map(Vector::as_str);
+    Some(match (kind?, vector) {
+        (StallKind::SoftirqPending, Some(vector)) => format!("{vector} pending"),
+        (StallKind::SoftirqPending, None) => "softirqs pending".to_owned(),
+        (StallKind::SoftirqHandler, Some(vector)) => format!("{vector} handlers ran long"),
+        (StallKind::SoftirqHandler, None) => "softirq handlers ran long".to_owned(),
+        (StallKind::KsoftirqdWaiting, _) => "ksoftirqd did not get the CPU".to_owned(),
+        (StallKind::InterruptsOff, _) => "interrupts off".to_owned(),
+        (StallKind::NoReschedule, _) => "no reschedule".to_owned(),
+    })
+}
+
+/// The kernel function of a stall's culprit, if known.
+fn function(stall: &Arc<Stall>) -> Option<&crate::Name> {
+    stall.culprit.value()?.function.value()
+}
