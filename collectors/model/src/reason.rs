@@ -207,6 +207,11 @@ pub enum Reason {
     },
     /// The source of frames (a recording, a demonstration) does not hold it.
     NotRecorded,
+    /// It ended before it could be looked at.
+    Gone {
+        /// What ended, for example `process 4711`.
+        what: Name,
+    },
     /// Stopped by stalltop itself to keep within its budget.
     OverBudget {
         /// What was stopped.
@@ -286,6 +291,7 @@ impl Reason {
                 format!("echo 1 > /sys/devices/system/cpu/cpu{cpu}/online").into()
             }
             Self::NotRecorded => "run stalltop live on the host".into(),
+            Self::Gone { .. } => "none: it has ended".into(),
             Self::OverBudget { .. } => "a longer --tick leaves more room".into(),
         }
     }
@@ -321,6 +327,7 @@ impl fmt::Display for Reason {
             Self::SwitchedOff { option } => write!(f, "switched off by {option}"),
             Self::CpuOffline { cpu } => write!(f, "cpu {cpu} is offline"),
             Self::NotRecorded => write!(f, "not in this recording"),
+            Self::Gone { what } => write!(f, "{what} ended before it could be looked at"),
             Self::OverBudget { what } => {
                 write!(f, "{what} paused to stay within stalltop's budget")
             }

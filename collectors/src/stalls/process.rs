@@ -1,0 +1,357 @@
+//! Who a culprit is, looked up after the fact in `/proc`: nothing is stopped, and every read
+//! is bounded. A process that has ended by then keeps the comm that the kernel side saw.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use stalltop_model::sample::{Culprit, Stall};
+use stalltop_model::{Name, Reading, Reason};
+
+use crate::file;
+use crate::owner;
+
+/// Descriptors of a process that are looked at for the file that it read.
+const DESCRIPTORS: usize = 256;
+/// The most that is read of one file of `/proc`, bytes.
+const LONGEST: u64 = 16 * 1024;
+
+/// System calls that read from a descriptor, their first argument, and their numbers.
+const READS: &[(&str, libc::c_long)] = &[
+    ("read", libc::SYS_read),
+    ("pread64", libc::SYS_pread64),
+    ("readv", libc::SYS_readv),
+    ("preadv", libc::SYS_preadv),
+    ("preadv2", libc::SYS_preadv2),
+    ("getdents64", libc::SYS_getdents64),
+];
+
+/// Looks processes up below a root.
+pub(super) struct Processes {
+    proc: PathBuf,
+    /// Our own process.
+    ours: u32,
+    clock_tick_ns: u64,
+}
+
+impl Processes {
+    /// `proc` is where procfs is; `ours` our own process id.
+    pub(super) fn new(proc: PathBuf, ours: u32) -> Self {
+        Self {
+            proc,
+            ours,
+            clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
+        }
+    }
+
+    /// Adds what `/proc` tells of the culprit.
+    pub(super) fn look(&self, stall: &mut Stall) {
+        let at_ns = stall.at_ns;
+        let Reading::Value(culprit) = &mut stall.culprit else {
+            return;
+        };
+        stall.ours = culprit.pid != 0 && culprit.tgid == self.ours;
+        // Registers of a running thread are not to be had without stopping it, and those of
+        // one that sleeps lack the frame pointer (/proc/PID/syscall, fs/proc/base.c).
+        culprit.user_stack = Reading::Off(Reason::KernelDoesNotSay {
+            what: "the user stack of a thread that is not stopped for it".into(),
+        });
+        if culprit.pid == 0 {
+            let what = if culprit.vector.is_some() {
+                "for which process a softirq works"
+            } else {
+                "whose time the idle loop takes"
+            };
+            let why = Reason::KernelDoesNotSay { what: what.into() };
+            culprit.owner = Reading::Off(why.clone());
+            culprit.cgroup = Reading::Off(why.clone());
+            culprit.user_stack = Reading::Off(why);
+            return;
+        }
+        let task = self.task(culprit);
+        let found = self.same_process(&task, at_ns).and_then(|()| {
+            let text = bounded(&task.join("cgroup"))
+                .map_err(|e| Reason::from_io(&format!("/proc/{}/cgroup", culprit.pid), &e))?;
+            Ok(owner::of_proc_cgroup(&text))
+        });
+        match found {
+            Ok(owner) => {
+                culprit.cgroup = Reading::Value(owner.cgroup.clone());
+                culprit.owner = Reading::Value(owner);
+                culprit.file = self.file(culprit, &task);
+            }
+            Err(reason) => {
+                let reason = match reason {
+                    Reason::NoFile { .. } => Reason::Gone {
+                        what: format!("process {}", culprit.tgid).into(),
+                    },
+                    other => other,
+                };
+                culprit.cgroup = Reading::Off(reason.clone());
+                culprit.owner = Reading::Off(reason.clone());
+                culprit.user_stack = Reading::Off(reason);
+            }
+        }
+    }
+
+    fn task(&self, culprit: &Culprit) -> PathBuf {
+        let (tgid, pid) = (culprit.tgid, culprit.pid);
+        self.proc.join(format!("{tgid}/task/{pid}"))
+    }
+
+    /// Whether the thread is the one that stalled, and not one that got its number since.
+    fn same_process(&self, task: &Path, at_ns: u64) -> Result<(), Reason> {
+        let shown = task.to_string_lossy();
+        let stat = bounded(&task.join("stat")).map_err(|e| Reason::from_io(&shown, &e))?;
+        let start = start_time(&stat).ok_or_else(|| Reason::parse(&shown, &stat))?;
+        if start.saturating_mul(self.clock_tick_ns) > at_ns {
+            return Err(Reason::NoFile {
+                path: shown.as_ref().into(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The file that the culprit read: best effort. First the descriptor that it reads from
+    /// right now, if that looks like the function; then any descriptor that does; then the
+    /// one that it reads from, whatever it is.
+    fn file(&self, culprit: &Culprit, task: &Path) -> Option<Name> {
+        let syscall = culprit.syscall.as_deref()?;
+        let (_, number) = READS.iter().find(|(name, _)| *name == syscall)?;
+        let fits = |path: &str| {
+            let function = culprit.function.value();
+            function.is_some_and(|function| names_file(function, path))
+        };
+        let links = self.proc.join(format!("{}/fd", culprit.tgid));
+        let link = |fd: &Path| {
+            let target = std::fs::read_link(links.join(fd)).ok()?;
+            let target = target.to_string_lossy().into_owned();
+            target.starts_with('/').then_some(target)
+        };
+        let now = bounded(&task.join("syscall"))
+            .ok()
+            .and_then(|text| descriptor_in_use(&text, *number))
+            .and_then(|fd| link(Path::new(&fd.to_string())));
+        if let Some(path) = now.as_deref().filter(|path| fits(path)) {
+            return Some(path.into());
+        }
+        let entries = std::fs::read_dir(&links).ok().into_iter().flatten();
+        entries
+            .take(DESCRIPTORS)
+            .filter_map(|entry| link(Path::new(&entry.ok()?.file_name())))
+            .find(|path| fits(path))
+            .or(now)
+            .map(Name::from)
+    }
+}
+
+/// Reads the start of a file of `/proc`.
+fn bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path)?.take(LONGEST).read_to_end(&mut text)?;
+    Ok(text)
+}
+
+/// `starttime` of `/proc/PID/stat` (proc_pid_stat(5)): field 22, clock ticks since boot. The
+/// comm before it may hold blanks and parentheses.
+fn start_time(stat: &[u8]) -> Option<u64> {
+    let after = stat.iter().rposition(|b| *b == b')')? + 1;
+    let word = file::words(&stat[after..]).nth(19)?;
+    file::number(word).map(|(ticks, _)| ticks)
+}
+
+/// The descriptor in `/proc/PID/syscall` (proc_pid_syscall(5)): `0 0x3 0x7f.. ...`; `None`
+/// where the thread runs, or is in another system call.
+fn descriptor_in_use(text: &[u8], syscall: libc::c_long) -> Option<u32> {
+    let line = file::lines(text).next()?;
+    let mut words = file::words(line);
+    let (number, _) = file::number(words.next()?)?;
+    if i64::try_from(number) != Ok(syscall) {
+        return None;
+    }
+    let word = std::str::from_utf8(words.next()?).ok()?;
+    u32::from_str_radix(word.strip_prefix("0x")?, 16).ok()
+}
+
+/// Functions whose file is named otherwise.
+const ALIASES: &[(&str, &str)] = &[
+    // cgroup v1's memory.stat (mm/memcontrol.c up to 6.10, then mm/memcontrol-v1.c).
+    ("memcg_stat_show", "memory.stat"),
+    ("memcg_numa_stat_show", "memory.numa_stat"),
+    ("show_stat", "stat"),
+    ("show_map", "maps"),
+    ("show_smap", "smaps"),
+    ("show_smaps_rollup", "smaps_rollup"),
+    ("s_show", "kallsyms"),
+];
+
+/// What the kernel appends to the name of a file in the functions that print it.
+const SUFFIXES: &[&str] = &[
+    "_seq_show",
+    "_proc_show",
+    "_show",
+    "_seq_next",
+    "_seq_start",
+    "_next",
+    "_start",
+    "_read",
+];
+
+/// Whether a kernel function prints the file of that path: `memory_stat_show` is
+/// `memory.stat`, `pagetypeinfo_showblockcount` is `/proc/pagetypeinfo`.
+fn names_file(function: &str, path: &str) -> bool {
+    let base = path.rsplit('/').next().unwrap_or_default();
+    let known = ALIASES.iter().find(|(name, _)| *name == function);
+    if let Some((_, file)) = known {
+        return base == *file;
+    }
+    let stem = SUFFIXES
+        .iter()
+        .find_map(|suffix| function.strip_suffix(suffix))
+        .unwrap_or(function);
+    let plain = |name: &str| -> String { name.chars().filter(char::is_ascii_alphanumeric).collect() };
+    let (stem, base) = (plain(stem), plain(base));
+    // Short names would match by accident.
+    base.len() >= 4 && (stem == base || (base.len() >= 6 && stem.starts_with(&base)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use stalltop_model::sample::OwnerKind;
+
+    use super::*;
+
+    /// A reader of memory.stat: process 40, thread 41, started 100 s after boot.
+    fn proc() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        let task = dir.path().join("40/task/41");
+        fs::create_dir_all(&task).unwrap();
+        fs::create_dir(dir.path().join("40/fd")).unwrap();
+        let stat = format!("41 (a) b) R {}10000 0\n", "0 ".repeat(18));
+        fs::write(task.join("stat"), stat).unwrap();
+        fs::write(task.join("cgroup"), "0::/system.slice/cadvisor.service\n").unwrap();
+        fs::write(task.join("syscall"), "running\n").unwrap();
+        let link = |fd: &str, to: &str| symlink(to, dir.path().join("40/fd").join(fd)).unwrap();
+        link("0", "/dev/null");
+        link("3", "socket:[7]");
+        link("7", "/sys/fs/cgroup/a/memory.stat");
+        dir
+    }
+
+    fn stall(at_ns: u64, function: &str) -> Stall {
+        Stall {
+            at_ns,
+            culprit: Reading::Value(Culprit {
+                pid: 41,
+                tgid: 40,
+                comm: "cadvisor".into(),
+                syscall: Some("read".into()),
+                function: Reading::Value(function.into()),
+                ..Culprit::default()
+            }),
+            ..Stall::default()
+        }
+    }
+
+    fn looked(dir: &Path, mut stall: Stall) -> (Culprit, bool) {
+        Processes::new(dir.to_owned(), 99).look(&mut stall);
+        (stall.culprit.value().unwrap().clone(), stall.ours)
+    }
+
+    #[test]
+    fn a_living_process_is_named_with_the_file_it_read() {
+        let dir = proc();
+        let (culprit, ours) = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
+        let owner = culprit.owner.value().unwrap();
+        assert_eq!((owner.kind, &*owner.name), (OwnerKind::Unit, "cadvisor.service"));
+        assert_eq!(
+            culprit.cgroup.value().map(|c| &**c),
+            Some("/system.slice/cadvisor.service")
+        );
+        assert_eq!(culprit.file.as_deref(), Some("/sys/fs/cgroup/a/memory.stat"));
+        assert!(culprit.user_stack.reason().is_some() && !ours);
+
+        // Nothing fits: the file that it reads just now, and none where it runs.
+        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "slab_show"));
+        assert_eq!(culprit.file, None);
+        let reads = format!("{} 0x7 0x7ffc00 0x1000 0x0\n", libc::SYS_read);
+        fs::write(dir.path().join("40/task/41/syscall"), reads).unwrap();
+        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "slab_show"));
+        assert_eq!(culprit.file.as_deref(), Some("/sys/fs/cgroup/a/memory.stat"));
+    }
+
+    #[test]
+    fn one_that_ended_keeps_its_comm_and_its_number_may_be_anothers() {
+        let dir = proc();
+        // It started at 100 s.
+        for (at_ns, gone) in [(99_999_999_999, true), (100_000_000_000, false)] {
+            let (culprit, _) = looked(dir.path(), stall(at_ns, "memory_stat_show"));
+            assert_eq!(culprit.owner.value().is_none(), gone, "{at_ns}");
+        }
+        fs::remove_dir_all(dir.path().join("40")).unwrap();
+        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
+        assert_eq!(&*culprit.comm, "cadvisor");
+        let why = culprit.owner.reason().unwrap();
+        assert_eq!(why.to_string(), "process 40 ended before it could be looked at");
+        assert_eq!(culprit.cgroup.reason(), Some(why));
+        assert_eq!(culprit.file, None);
+    }
+
+    #[test]
+    fn our_own_stalls_are_marked_and_softirqs_have_no_process() {
+        let dir = proc();
+        let mut own = stall(u64::MAX, "memory_stat_show");
+        Processes::new(dir.path().to_owned(), 40).look(&mut own);
+        assert!(own.ours);
+
+        let mut softirq = stall(u64::MAX, "nft_do_chain");
+        let culprit = softirq.culprit.value_mut().unwrap();
+        (culprit.pid, culprit.tgid) = (0, 0);
+        culprit.vector = Some(stalltop_model::sample::Vector::NetRx);
+        Processes::new(dir.path().to_owned(), 0).look(&mut softirq);
+        assert!(!softirq.ours);
+        let culprit = softirq.culprit.value().unwrap();
+        assert_eq!(
+            culprit.owner.reason().unwrap().to_string(),
+            "the kernel does not tell for which process a softirq works"
+        );
+    }
+
+    #[test]
+    fn functions_name_their_files() {
+        for (function, path) in [
+            ("memory_stat_show", "/sys/fs/cgroup/x/memory.stat"),
+            ("memcg_stat_show", "/sys/fs/cgroup/memory/x/memory.stat"),
+            ("memory_numa_stat_show", "/a/memory.numa_stat"),
+            ("pagetypeinfo_show", "/proc/pagetypeinfo"),
+            ("pagetypeinfo_showblockcount_print", "/proc/pagetypeinfo"),
+            ("meminfo_proc_show", "/proc/meminfo"),
+            ("slabinfo_show", "/proc/slabinfo"),
+            ("show_smap", "/proc/1/smaps"),
+        ] {
+            assert!(names_file(function, path), "{function} {path}");
+        }
+        for (function, path) in [
+            ("memory_stat_show", "/sys/fs/cgroup/x/memory.current"),
+            ("memcg_stat_show", "/a/memcg.stat"),
+            ("show_stat", "/sys/fs/cgroup/memory.stat"),
+            ("stat_show", "/"),
+            ("nft_do_chain", "/dev/nft"),
+        ] {
+            assert!(!names_file(function, path), "{function} {path}");
+        }
+    }
+
+    #[test]
+    fn hostile_text_is_no_descriptor() {
+        for text in ["", "running", "0", "0 3", "0 0x", "0 0xfffffffff", "999999999999999999999 0x1"] {
+            assert_eq!(descriptor_in_use(text.as_bytes(), 0), None, "{text}");
+        }
+        assert_eq!(descriptor_in_use(b"0 0x3 0x1\n", 0), Some(3));
+        assert_eq!(start_time(b"1 (x"), None);
+        assert_eq!(start_time(b")"), None);
+    }
+}

@@ -1,0 +1,251 @@
+//! Where the 1 kHz sampler runs, and how long.
+//!
+//! Its cost is the timer interrupt, about 2 % of a core where it runs (measured in a virtual
+//! machine, where interrupts are dear), whatever the eBPF program does. So it runs for a while
+//! on a CPU that has just stalled, or that a person looks at, and nowhere else.
+
+use std::time::Duration;
+
+/// How long the sampler stays on after a stall.
+const AFTER: Duration = Duration::from_secs(10);
+/// On how many CPUs at once, unless it was asked for on all: 8 % of one CPU together.
+const AT_ONCE: usize = 4;
+/// How long a CPU is left alone where the sampler could not be started, as when it is offline.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// When to sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SampleMode {
+    /// For 10 s after a stall, on the CPU that stalled, and where a person looks: on 4 CPUs
+    /// at once at most.
+    #[default]
+    Auto,
+    /// On every CPU, all the time: about 2 % of each.
+    Always,
+    /// Never: the scheduler's tick alone looks.
+    Off,
+}
+
+/// What switches the sampler.
+pub(super) trait Switch {
+    /// Samples a CPU.
+    fn start(&mut self, cpu: u32) -> bool;
+    /// Samples it no longer.
+    fn stop(&mut self, cpu: u32);
+}
+
+/// One CPU that may be sampled.
+struct Candidate {
+    cpu: u32,
+    /// Until then for its stalls.
+    until_ns: u64,
+    /// Sum of the stalls since it became one.
+    delay_ns: u64,
+    /// Not before then, as it could not be started.
+    not_before_ns: u64,
+}
+
+/// Decides; [`Policy::apply`] does.
+pub(super) struct Policy {
+    mode: SampleMode,
+    candidates: Vec<Candidate>,
+    watched: Option<u32>,
+    on: Vec<u32>,
+}
+
+impl Policy {
+    /// `cpus` are those that are sampled where all are to be.
+    pub(super) fn new(mode: SampleMode, cpus: impl Iterator<Item = u32>) -> Self {
+        let candidates = match mode {
+            SampleMode::Always => cpus.map(Candidate::new).collect(),
+            SampleMode::Auto | SampleMode::Off => Vec::new(),
+        };
+        Self {
+            mode,
+            candidates,
+            watched: None,
+            on: Vec::new(),
+        }
+    }
+
+    /// A CPU stalled.
+    pub(super) fn stalled(&mut self, cpu: u32, delay_ns: u64, now_ns: u64) {
+        if self.mode == SampleMode::Off {
+            return;
+        }
+        let until_ns = now_ns.saturating_add(AFTER.as_nanos() as u64);
+        let candidate = self.candidate(cpu);
+        candidate.until_ns = candidate.until_ns.max(until_ns);
+        candidate.delay_ns = candidate.delay_ns.saturating_add(delay_ns);
+    }
+
+    /// Which CPU a person looks at.
+    pub(super) fn watch(&mut self, cpu: Option<u32>) {
+        self.watched = cpu.filter(|_| self.mode != SampleMode::Off);
+        if let Some(cpu) = self.watched {
+            self.candidate(cpu);
+        }
+    }
+
+    /// Switches the sampler as decided. Gives when to look again, if ever.
+    pub(super) fn apply(&mut self, now_ns: u64, sampler: &mut impl Switch) -> Option<u64> {
+        let (watched, always) = (self.watched, self.mode == SampleMode::Always);
+        for candidate in &mut self.candidates {
+            if candidate.until_ns <= now_ns {
+                candidate.delay_ns = 0;
+            }
+        }
+        self.candidates
+            .retain(|c| always || c.until_ns > now_ns || watched == Some(c.cpu));
+        // A person's CPU first, then the worst; the sort keeps those that are on where equal.
+        self.candidates
+            .sort_by_key(|c| (watched != Some(c.cpu), std::cmp::Reverse(c.delay_ns)));
+        let most = if always { usize::MAX } else { AT_ONCE };
+        let startable = |c: &&mut Candidate| c.not_before_ns <= now_ns;
+        let wanted = self.candidates.iter_mut().filter(startable).take(most);
+        let mut wanted: Vec<&mut Candidate> = wanted.collect();
+        self.on.retain(|cpu| {
+            let keep = wanted.iter().any(|c| c.cpu == *cpu);
+            if !keep {
+                sampler.stop(*cpu);
+            }
+            keep
+        });
+        for candidate in &mut wanted {
+            if self.on.contains(&candidate.cpu) {
+                continue;
+            }
+            if sampler.start(candidate.cpu) {
+                self.on.push(candidate.cpu);
+            } else {
+                candidate.not_before_ns = now_ns.saturating_add(AGAIN.as_nanos() as u64);
+            }
+        }
+        self.on.sort_unstable();
+        let ends = self.candidates.iter().map(|c| c.until_ns);
+        let agains = self.candidates.iter().map(|c| c.not_before_ns);
+        ends.chain(agains)
+            .filter(|at| *at > now_ns)
+            .min()
+    }
+
+    /// The CPUs that are sampled, ascending.
+    pub(super) fn on(&self) -> &[u32] {
+        &self.on
+    }
+
+    /// The CPUs that stalled of late.
+    pub(super) fn stalling(&self) -> impl Iterator<Item = u32> {
+        let late = self.candidates.iter().filter(|c| c.delay_ns > 0);
+        late.map(|c| c.cpu)
+    }
+
+    fn candidate(&mut self, cpu: u32) -> &mut Candidate {
+        let at = self.candidates.iter().position(|c| c.cpu == cpu);
+        let at = at.unwrap_or_else(|| {
+            self.candidates.push(Candidate::new(cpu));
+            self.candidates.len() - 1
+        });
+        &mut self.candidates[at]
+    }
+}
+
+impl Candidate {
+    fn new(cpu: u32) -> Self {
+        Self {
+            cpu,
+            until_ns: 0,
+            delay_ns: 0,
+            not_before_ns: 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    #[derive(Default)]
+    struct Fake {
+        log: Vec<(u32, bool)>,
+        offline: Option<u32>,
+    }
+
+    impl Switch for Fake {
+        fn start(&mut self, cpu: u32) -> bool {
+            self.log.push((cpu, true));
+            self.offline != Some(cpu)
+        }
+
+        fn stop(&mut self, cpu: u32) {
+            self.log.push((cpu, false));
+        }
+    }
+
+    #[test]
+    fn a_stall_is_followed_by_ten_seconds() {
+        let mut policy = Policy::new(SampleMode::Auto, 0..4);
+        let mut fake = Fake::default();
+        assert_eq!(policy.apply(0, &mut fake), None);
+        policy.stalled(2, 5, SECOND);
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(11 * SECOND));
+        policy.stalled(2, 5, 4 * SECOND);
+        assert_eq!(policy.apply(11 * SECOND, &mut fake), Some(14 * SECOND));
+        assert_eq!(policy.on(), [2]);
+        assert_eq!(policy.apply(14 * SECOND, &mut fake), None);
+        assert_eq!(policy.on(), [0; 0]);
+        assert_eq!(fake.log, [(2, true), (2, false)]);
+    }
+
+    #[test]
+    fn the_worst_few_at_once() {
+        let mut policy = Policy::new(SampleMode::Auto, 0..9);
+        let mut fake = Fake::default();
+        for cpu in 0..6 {
+            policy.stalled(cpu, 10 + u64::from(cpu), 0);
+        }
+        policy.apply(0, &mut fake);
+        assert_eq!(policy.on(), [2, 3, 4, 5]);
+        policy.stalled(0, 50, SECOND);
+        policy.apply(SECOND, &mut fake);
+        assert_eq!(policy.on(), [0, 3, 4, 5]);
+        // What a person looks at goes before all.
+        policy.watch(Some(7));
+        policy.apply(SECOND, &mut fake);
+        assert_eq!(policy.on(), [0, 4, 5, 7]);
+        policy.watch(None);
+        policy.apply(20 * SECOND, &mut fake);
+        assert_eq!(policy.on(), [0; 0]);
+    }
+
+    #[test]
+    fn what_cannot_be_started_is_left_alone_for_a_while() {
+        let mut policy = Policy::new(SampleMode::Auto, 0..4);
+        let mut fake = Fake {
+            offline: Some(1),
+            ..Fake::default()
+        };
+        policy.watch(Some(1));
+        assert_eq!(policy.apply(0, &mut fake), Some(10 * SECOND));
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(10 * SECOND));
+        assert_eq!(fake.log, [(1, true)]);
+        fake.offline = None;
+        assert_eq!(policy.apply(10 * SECOND, &mut fake), None);
+        assert_eq!(policy.on(), [1]);
+    }
+
+    #[test]
+    fn always_and_never() {
+        let mut fake = Fake::default();
+        let mut policy = Policy::new(SampleMode::Always, 0..9);
+        assert_eq!(policy.apply(0, &mut fake), None);
+        assert_eq!(policy.on().len(), 9);
+        let mut policy = Policy::new(SampleMode::Off, 0..9);
+        policy.stalled(1, 5, 0);
+        policy.watch(Some(2));
+        assert_eq!(policy.apply(0, &mut fake), None);
+        assert_eq!(policy.on(), [0; 0]);
+    }
+}
