@@ -112,6 +112,9 @@ impl CoresCollector {
                 out.cores.since_ns = 0;
                 out.cores.bpf = Reading::Off(why.clone());
                 bpf_source::show_programs(programs, &mut out.own);
+                for sample in samples.iter_mut() {
+                    sample.run_delay = Reading::Off(why.clone());
+                }
                 self.proc.softirqs(cpus, why, samples)?;
                 (Err(why.clone()), Err(why.clone()))
             }

@@ -60,7 +60,7 @@ fn machine(env: &Env) -> Name {
 
 /// `CONFIG_HZ` of the running kernel: the coarse clocks step once per timer tick, and
 /// clock_getres(2) gives the step (kernel/time/posix-timers.c, `posix_get_coarse_res`).
-fn tick_hz() -> Option<u32> {
+pub(crate) fn tick_hz() -> Option<u32> {
     let step = rustix::time::clock_getres(rustix::time::ClockId::MonotonicCoarse);
     let ns = u64::try_from(step.tv_nsec).ok().filter(|ns| *ns > 0)?;
     u32::try_from((1_000_000_000 + ns / 2) / ns).ok()
@@ -76,7 +76,7 @@ fn config_hz(config: &KernelConfig) -> Result<u32, Reason> {
 
 /// Whether this is a virtual machine: x86's CPUID bit as `/proc/cpuinfo` shows it; elsewhere
 /// the device tree's hypervisor node or the names that hypervisors give their machines.
-fn virtual_machine(env: &Env) -> Reading<bool> {
+pub(crate) fn virtual_machine(env: &Env) -> Reading<bool> {
     if let Ok(start) = first_kilobytes(&env.path("/proc/cpuinfo"))
         && let Some(flags) = file::lines(&start).find(|line| line.starts_with(b"flags"))
     {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::time::ClockId;
 use stalltop_model::change::ChangeError;
 use stalltop_model::sample::{Host, Sample, Tracing};
-use stalltop_model::{Name, Reason};
+use stalltop_model::{Frame, Name, Reading, Reason};
 
 use crate::Collector;
 use crate::change::Writer;
@@ -23,6 +23,7 @@ use crate::cores::CoresCollector;
 use crate::env::Env;
 use crate::host;
 use crate::own::{OwnCollector, nanoseconds};
+use crate::stalls::{Asked, SampleMode, StallHandle};
 use crate::system::SystemCollector;
 use background::Background;
 pub use background::Wants;
@@ -39,6 +40,10 @@ pub struct Options {
     pub no_bpf: bool,
     /// Never change the host.
     pub read_only: bool,
+    /// From when on what is a stall.
+    pub stalls: Asked,
+    /// When the 1 kHz sampler runs.
+    pub sample: SampleMode,
     /// The host.
     pub env: Env,
 }
@@ -49,12 +54,14 @@ impl Default for Options {
             tick: Duration::from_secs(1),
             no_bpf: false,
             read_only: false,
+            stalls: Asked::default(),
+            sample: SampleMode::default(),
             env: Env::live(),
         }
     }
 }
 
-/// A live host. Dropping it detaches our eBPF programs.
+/// A live host. Dropping it detaches our eBPF programs and ends the sampler.
 pub struct Live {
     env: Env,
     host: Arc<Host>,
@@ -62,6 +69,9 @@ pub struct Live {
     system: SystemCollector,
     own: OwnCollector,
     background: Background,
+    stalls: Option<StallHandle>,
+    /// Which CPU a person looks at.
+    looked_at: Option<u32>,
     wait_until: Option<Instant>,
     tracing: Arc<Tracing>,
 }
@@ -107,6 +117,8 @@ impl Live {
             system: SystemCollector::new(env),
             own: OwnCollector::new(env),
             background,
+            stalls: None,
+            looked_at: None,
             wait_until: (!options.no_bpf).then(|| started + FIRST_FRAME),
             tracing: Arc::default(),
             env: env.clone(),
@@ -119,8 +131,20 @@ impl Live {
     }
 
     /// Says what a person looks at, so that costly readings come as often as they are worth.
-    pub fn wants(&self, wants: Wants) {
+    pub fn wants(&mut self, wants: Wants) {
+        self.looked_at = wants.sample;
+        if let Some(stalls) = &self.stalls {
+            stalls.look_at(wants.sample);
+        }
         self.background.wants(wants);
+    }
+
+    /// Moves the stalls that were understood since the last call to `out`, the oldest first.
+    /// A stall is understood within a tenth of a second or so of its end. Never waits.
+    pub fn stalls(&mut self, out: &mut Vec<Frame>) {
+        if let Some(stalls) = &self.stalls {
+            stalls.take(out);
+        }
     }
 
     /// Looks at the whole tracing state again, soon: after a change.
@@ -141,6 +165,10 @@ impl Live {
             if let Some(probes) = news.probes {
                 self.cores.use_bpf(&self.env, *probes);
             }
+            if let Some(stalls) = news.stalls {
+                stalls.look_at(self.looked_at);
+                self.stalls = Some(stalls);
+            }
             if let Some(costs) = news.costs {
                 self.own.set_costs(costs);
             }
@@ -156,6 +184,10 @@ impl Live {
         for collector in collectors {
             // The reason is in the part of the sample that is off.
             let _ = collector.collect(out);
+        }
+        match &mut self.stalls {
+            Some(stalls) => stalls.fill(out),
+            None => out.stalls = Reading::Off(Reason::Starting),
         }
         if !Arc::ptr_eq(&out.tracing, &self.tracing) {
             out.tracing = Arc::clone(&self.tracing);

@@ -13,12 +13,98 @@
 pub mod attribute;
 mod hold;
 pub mod kallsyms;
+pub(crate) mod kinds;
 pub mod merge;
+mod names;
 mod process;
 mod sampling;
 pub mod stack;
+mod thread;
 mod threshold;
 mod watch;
 
 pub use sampling::SampleMode;
+pub(crate) use thread::StallHandle;
 pub use threshold::{Ask, Asked, LEAST, MOST, Thresholds};
+
+use stalltop_model::sample::{StallKind, StallWatch};
+use stalltop_model::{Reading, Reason};
+use stalltop_probes::{Probes, Thresholds as Programs};
+
+use crate::cpu_list;
+use crate::env::Env;
+use crate::file;
+use crate::host;
+use names::Names;
+use process::Processes;
+use sampling::Policy;
+use thread::Setup;
+
+/// What is to be watched on a host.
+pub(crate) struct Watch<'a> {
+    env: &'a Env,
+    thresholds: Thresholds,
+    mode: SampleMode,
+}
+
+impl<'a> Watch<'a> {
+    /// What was asked for, and for the rest what fits the machine.
+    pub(crate) fn new(env: &'a Env, asked: &Asked, mode: SampleMode) -> Self {
+        Self {
+            thresholds: Thresholds::choose(asked, &host::virtual_machine(env)),
+            env,
+            mode,
+        }
+    }
+
+    /// As the eBPF programs take them; none where nothing is to be watched.
+    pub(crate) fn thresholds(&self) -> Option<Programs> {
+        let ns = |kind| self.thresholds.ns(kind);
+        let programs = Programs {
+            pending_ns: ns(StallKind::SoftirqPending),
+            handler_ns: ns(StallKind::SoftirqHandler),
+            ksoftirqd_ns: ns(StallKind::KsoftirqdWaiting),
+            irqs_off_ns: ns(StallKind::InterruptsOff),
+            resched_ns: ns(StallKind::NoReschedule),
+        };
+        let any = StallKind::ALL.into_iter().any(|kind| ns(kind) > 0);
+        any.then_some(programs)
+    }
+
+    /// Watches with `probes`, as far as they are attached.
+    pub(crate) fn start(self, probes: &mut Probes) -> StallHandle {
+        let stalls = probes.take_stalls();
+        let kinds = kinds::watched(self.env, probes.health(), &self.thresholds);
+        let watch = self.watch(kinds);
+        let any = watch.kinds.iter().any(|kind| kind.value().is_some());
+        let Some(stalls) = stalls.filter(|_| any) else {
+            return StallHandle::off(watch);
+        };
+        let possible = file::read(&self.env.path("/sys/devices/system/cpu/possible"));
+        let setup = Setup {
+            policy: Policy::new(
+                self.mode,
+                cpu_list::cpus(&possible.unwrap_or_default()).into_iter(),
+            ),
+            processes: Processes::new(self.env.path("/proc"), std::process::id()),
+            watch,
+        };
+        let names = Names::new(self.env, setup.watch.tick_ns);
+        StallHandle::start(stalls, names, setup).unwrap_or_else(|why| self.off(&why))
+    }
+
+    /// Watches nothing, for one reason.
+    pub(crate) fn off(&self, why: &Reason) -> StallHandle {
+        StallHandle::off(self.watch(kinds::none(&self.thresholds, why)))
+    }
+
+    fn watch(&self, kinds: [Reading<u64>; 5]) -> StallWatch {
+        StallWatch {
+            kinds,
+            chosen: self.thresholds.chosen.clone(),
+            tick_ns: host::tick_hz().map_or(0, |hz| 1_000_000_000 / u64::from(hz)),
+            symbols: Reading::Off(Reason::NotAsked),
+            ..StallWatch::default()
+        }
+    }
+}

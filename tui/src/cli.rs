@@ -1,10 +1,15 @@
 //! Arguments.
 
+mod stall;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use stalltop_collectors::Env;
+use stalltop_collectors::stalls::Asked;
+
+use stall::{Sample, StallArg};
 
 /// A top for kernel stalls: which core stalls, what traces this host and at whose
 /// request, which cgroups are slow; and the switches to turn it off and on again.
@@ -39,6 +44,24 @@ pub(crate) struct LiveArgs {
     /// Measure from /proc alone, without loading eBPF programs
     #[arg(long)]
     pub(crate) no_bpf: bool,
+
+    /// From when on is it a stall, for all kinds or for one of pending, handler, ksoftirqd,
+    /// irqs-off and no-resched: 5ms, handler=20ms, irqs-off=off [default: 5ms, on a virtual
+    /// machine 10ms]
+    #[arg(long, value_name = "[KIND=]TIME", value_delimiter = ',', value_parser = stall::parse)]
+    pub(crate) stall: Vec<StallArg>,
+
+    /// When to look 1,000 times a second who holds a CPU, at about 2 % of it: auto is for 10 s
+    /// after a stall and where you look, on 4 CPUs at once at most
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(crate) sample: Sample,
+}
+
+impl LiveArgs {
+    /// What is asked for of stalls.
+    pub(crate) fn stalls(&self) -> Asked {
+        stall::asked(&self.stall)
+    }
 }
 
 /// How the screen looks.
@@ -194,7 +217,7 @@ pub(crate) enum Command {
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
         /// Print a recording's frames instead of this host's
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf", "stall", "sample"])]
         from: Option<PathBuf>,
         #[command(flatten)]
         live: LiveArgs,

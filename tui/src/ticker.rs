@@ -18,6 +18,8 @@ pub(crate) fn options(args: &LiveArgs, read_only: bool) -> Options {
         tick: args.tick,
         no_bpf: args.no_bpf,
         read_only,
+        stalls: args.stalls(),
+        sample: args.sample.into(),
         ..Options::default()
     }
 }
@@ -29,7 +31,8 @@ pub(crate) fn header(live: &Live, tick: Duration) -> Header {
 }
 
 /// Hands every tick's frame to `take`, from the first at once until `duration` is over,
-/// or a signal asks to end; and every change that the journal shows meanwhile.
+/// or a signal asks to end; before it, the stalls since the last one, and after it, every
+/// change that the journal shows meanwhile.
 pub(crate) async fn run(
     live: &mut Live,
     tick: Duration,
@@ -44,11 +47,16 @@ pub(crate) async fn run(
     let mut ticks = interval_at(start, tick);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut frame = Frame::Sample(Box::<Sample>::default());
+    let mut stalls = Vec::new();
     loop {
         tokio::select! {
             at = ticks.tick() => {
                 // The last sample belongs to the end that was asked for.
                 let last = end.is_some_and(|end| at + tick > end);
+                live.stalls(&mut stalls);
+                for stall in stalls.drain(..) {
+                    take(&stall)?;
+                }
                 if let Frame::Sample(sample) = &mut frame {
                     live.tick(sample);
                 }

@@ -136,7 +136,10 @@ impl<W: Write> Recorder<W> {
     /// # Errors
     /// What writing reports.
     pub fn write(&mut self, frame: &Frame) -> io::Result<()> {
-        if (self.in_group == GROUP || self.group_bytes >= GROUP_BYTES)
+        // Only a sample begins a group: a group without one could not be found again, and what
+        // comes between two samples belongs to the one before.
+        if matches!(frame, Frame::Sample(_))
+            && (self.in_group == GROUP || self.group_bytes >= GROUP_BYTES)
             && let Some(encoder) = self.encoder.take()
         {
             let out = encoder.finish()?;

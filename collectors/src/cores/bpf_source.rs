@@ -2,7 +2,7 @@
 
 use rustix::time::ClockId;
 use stalltop_model::sample::{
-    CpuSample, Hardirq, Ksoftirqd, OwnCost, ProgramHealth, SoftirqTiming,
+    CpuSample, Hardirq, Ksoftirqd, OwnCost, ProgramHealth, RunDelay, SoftirqTiming,
 };
 use stalltop_model::{Hist, Reading, Reason};
 use stalltop_probes::{CpuStats, Events, Probes, Spec, VectorStats};
@@ -126,6 +126,14 @@ impl BpfSource {
                     })
                 };
             }
+            sample.run_delay = match &self.ksoftirqd {
+                Ok(()) => Reading::Value(RunDelay {
+                    count: stats.run_delay.count,
+                    delay_ns: stats.run_delay.delay_ns,
+                    tick_max_ns: stats.run_delay.tick_max_ns,
+                }),
+                Err(why) => Reading::Off(why.clone()),
+            };
             let (sum, more) = (&mut self.events, &stats.events);
             sum.raise += more.raise;
             sum.entry += more.entry;
@@ -133,6 +141,8 @@ impl BpfSource {
             sum.irq_entry += more.irq_entry;
             sum.irq_exit += more.irq_exit;
             sum.switch += more.switch;
+            sum.hrtimer += more.hrtimer;
+            sum.sample += more.sample;
         }
         Ok(())
     }
@@ -178,6 +188,8 @@ fn runs(events: &Events, program: &str) -> Reading<u64> {
         "irq_handler_entry" => events.irq_entry,
         "irq_handler_exit" => events.irq_exit,
         "sched_switch" => events.switch,
+        "hrtimer_expire_entry" => events.hrtimer,
+        "sample" => events.sample,
         _ => {
             return Reading::Off(Reason::KernelDoesNotSay {
                 what: "how often it ran".into(),

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use stalltop_model::Name;
 use stalltop_model::sample::Tracing;
+use stalltop_model::{Name, Reason};
 use stalltop_probes::{Options as ProbeOptions, Probes};
 
 use super::Options;
 use crate::cgroups::{CgroupCollector, CgroupHandle};
 use crate::own::{CostMeter, ProbeCosts};
+use crate::stalls::{self, StallHandle};
 use crate::tracing::TracingCollector;
 
 /// How often the thread looks for work at most, and at least.
@@ -22,12 +23,15 @@ pub struct Wants {
     pub tracing: bool,
     /// Memory cgroups.
     pub cgroups: bool,
+    /// The CPU whose stalls are looked at: it is sampled as long.
+    pub sample: Option<u32>,
 }
 
 /// What the thread has found since it was last asked.
 #[derive(Default)]
 pub(super) struct News {
     pub(super) probes: Option<Box<Probes>>,
+    pub(super) stalls: Option<StallHandle>,
     pub(super) costs: Option<ProbeCosts>,
     pub(super) tracing: Option<Arc<Tracing>>,
 }
@@ -155,14 +159,23 @@ impl Drop for Background {
 fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
     let env = &options.env;
     let mut meter = None;
-    if !options.no_bpf {
-        let probes = Box::new(Probes::load(&ProbeOptions {
+    let watch = stalls::Watch::new(env, &options.stalls, options.sample);
+    let stalls = if options.no_bpf {
+        watch.off(&Reason::SwitchedOff {
+            option: "--no-bpf".into(),
+        })
+    } else {
+        let mut probes = Box::new(Probes::load(&ProbeOptions {
             root: env.root().to_owned(),
+            thresholds: watch.thresholds(),
             ..ProbeOptions::default()
         }));
         meter = Some(CostMeter::new(&probes));
+        let stalls = watch.start(&mut probes);
         shared.publish(|news| news.probes = Some(probes));
-    }
+        stalls
+    };
+    shared.publish(|news| news.stalls = Some(stalls));
     shared.lock().loaded = true;
     shared.changed.notify_all();
 

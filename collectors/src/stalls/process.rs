@@ -27,7 +27,7 @@ const READS: &[(&str, libc::c_long)] = &[
 ];
 
 /// Looks processes up below a root.
-pub(super) struct Processes {
+pub(crate) struct Processes {
     proc: PathBuf,
     /// Our own process.
     ours: u32,
@@ -36,7 +36,7 @@ pub(super) struct Processes {
 
 impl Processes {
     /// `proc` is where procfs is; `ours` our own process id.
-    pub(super) fn new(proc: PathBuf, ours: u32) -> Self {
+    pub(crate) fn new(proc: PathBuf, ours: u32) -> Self {
         Self {
             proc,
             ours,

@@ -46,7 +46,7 @@ struct Candidate {
 }
 
 /// Decides; [`Policy::apply`] does.
-pub(super) struct Policy {
+pub(crate) struct Policy {
     mode: SampleMode,
     candidates: Vec<Candidate>,
     watched: Option<u32>,
@@ -55,7 +55,7 @@ pub(super) struct Policy {
 
 impl Policy {
     /// `cpus` are those that are sampled where all are to be.
-    pub(super) fn new(mode: SampleMode, cpus: impl Iterator<Item = u32>) -> Self {
+    pub(crate) fn new(mode: SampleMode, cpus: impl Iterator<Item = u32>) -> Self {
         let candidates = match mode {
             SampleMode::Always => cpus.map(Candidate::new).collect(),
             SampleMode::Auto | SampleMode::Off => Vec::new(),
@@ -135,9 +135,9 @@ impl Policy {
     }
 
     /// The CPUs that stalled of late.
-    pub(super) fn stalling(&self) -> impl Iterator<Item = u32> {
-        let late = self.candidates.iter().filter(|c| c.delay_ns > 0);
-        late.map(|c| c.cpu)
+    pub(super) fn stalling(&self, now_ns: u64) -> impl Iterator<Item = u32> {
+        let late = move |c: &&Candidate| c.until_ns > now_ns;
+        self.candidates.iter().filter(late).map(|c| c.cpu)
     }
 
     fn candidate(&mut self, cpu: u32) -> &mut Candidate {

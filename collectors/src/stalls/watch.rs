@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use stalltop_model::Reading;
 use stalltop_model::sample::{Pause, Stall};
 use stalltop_probes::wire::stall::{StackSample, StallEvent};
 
@@ -31,7 +32,7 @@ pub(super) trait Source {
 }
 
 /// An event with everything that the kernel side kept about it.
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// The event.
     pub(super) event: StallEvent,
     /// The handler that emptied the backlog.
@@ -43,9 +44,11 @@ pub(super) struct Seen {
 }
 
 /// What turns events into stalls.
-pub(super) trait Understand {
+pub(crate) trait Understand {
     /// Whether all that is needed is there.
     fn is_ready(&mut self) -> bool;
+    /// Whether kernel addresses can be named.
+    fn symbols(&self) -> &Reading<()>;
     /// Turns a group of overlapping events into stalls without process facts, times in
     /// `CLOCK_MONOTONIC`.
     fn understand(&mut self, group: &[Seen], out: &mut Vec<Stall>);
@@ -165,6 +168,16 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
         self.policy.watch(cpu);
     }
 
+    /// Where events come from.
+    pub(super) fn source(&self) -> &S {
+        &self.source
+    }
+
+    /// Whether kernel addresses can be named.
+    pub(super) fn symbols(&self) -> &Reading<()> {
+        self.understand.symbols()
+    }
+
     /// Where is sampled, and which CPUs stalled of late.
     pub(super) fn policy(&self) -> &Policy {
         &self.policy
@@ -236,6 +249,10 @@ mod tests {
     }
 
     impl Understand for Fake {
+        fn symbols(&self) -> &Reading<()> {
+            &Reading::Value(())
+        }
+
         fn is_ready(&mut self) -> bool {
             !self.0.borrow().no_symbols
         }

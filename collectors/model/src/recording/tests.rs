@@ -65,6 +65,45 @@ fn what_was_written_is_played_and_can_be_sought() {
 }
 
 #[test]
+fn stalls_between_samples_are_played_where_they_were() {
+    let stall = |id: u64| {
+        Frame::Stall(Box::new(Stall {
+            id,
+            at_ns: id * 1_000_000_000,
+            ..Stall::default()
+        }))
+    };
+    // Two groups are full to the last sample, and the last stalls follow the last of those.
+    let mut recorder = Recorder::new(Vec::new(), header()).unwrap();
+    recorder.write(&stall(0)).unwrap();
+    for i in 1..=u64::from(2 * GROUP) {
+        recorder.write(&sample(i)).unwrap();
+        recorder.write(&stall(i)).unwrap();
+    }
+    let data = recorder.finish().unwrap();
+    let recording = Recording::open(data, |_| ()).unwrap();
+    assert_eq!(recording.span_ns(), Some((1_000_000_000, 120_000_000_000)));
+    let mut player = Player::new(recording);
+    let mut play = |from_ns| {
+        player.seek(from_ns);
+        let (mut samples, mut stalls) = (Vec::new(), Vec::new());
+        while let Some(frame) = player.next_frame().unwrap() {
+            match frame {
+                Frame::Sample(sample) => samples.push(sample.at_ns / 1_000_000_000),
+                Frame::Stall(stall) => stalls.push(stall.id),
+                other => assert!(matches!(other, Frame::Header(_)), "{other:?}"),
+            }
+        }
+        (samples, stalls)
+    };
+    let all = ((1..=120).collect(), (0..=120).collect());
+    assert_eq!(play(0), all);
+    // Back and forth: each once, whatever was played before.
+    assert_eq!(play(70_000_000_000).1, (61..=120).collect::<Vec<_>>());
+    assert_eq!(play(1_000_000_000), all);
+}
+
+#[test]
 fn a_recording_cut_anywhere_plays_up_to_its_last_whole_sample() {
     let data = record(63);
     let mut before = 0;

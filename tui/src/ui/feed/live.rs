@@ -32,6 +32,7 @@ pub(super) fn run(
         tick_ns: header.tick_ns,
     };
     let mut spare: Vec<Box<Frame>> = Vec::new();
+    let mut stalls = Vec::new();
     // Read-only: there is no writer, and the screen says why.
     let writer = Live::writer(&options, Some(journal))
         .ok()
@@ -50,6 +51,7 @@ pub(super) fn run(
                 live.wants(Wants {
                     tracing: wants.tracing,
                     cgroups: wants.cgroups,
+                    sample: None,
                 });
             }
             Ok(FeedRequest::Rescan) => live.rescan(),
@@ -69,6 +71,14 @@ pub(super) fn run(
             ) => {}
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
+                // Before their sample, so that it is judged with them, and drawn once.
+                live.stalls(&mut stalls);
+                for stall in stalls.drain(..) {
+                    let stall = FeedMsg::History(Box::new(stall));
+                    if to_screen.blocking_send(stall).is_err() {
+                        return;
+                    }
+                }
                 let mut frame = spare
                     .pop()
                     .unwrap_or_else(|| Box::new(Frame::Sample(Box::<Sample>::default())));
