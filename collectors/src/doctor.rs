@@ -5,6 +5,7 @@
 
 mod bpf;
 mod facts;
+mod stalls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -28,7 +28,7 @@ pub(crate) use thread::StallHandle;
 pub use threshold::{Ask, Asked, LEAST, MOST, Thresholds};
 
 use stalltop_model::sample::{StallKind, StallWatch};
-use stalltop_model::{Reading, Reason};
+use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::{Probes, Thresholds as Programs};
 
 use crate::cpu_list;
@@ -71,14 +71,28 @@ impl<'a> Watch<'a> {
         any.then_some(programs)
     }
 
+    /// From when on each kind is a stall, or why it is not watched.
+    pub(crate) fn kinds(&self, probes: &Probes) -> [Reading<u64>; 5] {
+        kinds::watched(self.env, probes.health(), &self.thresholds)
+    }
+
+    /// Where the thresholds come from.
+    pub(crate) fn chosen(&self) -> &Name {
+        &self.thresholds.chosen
+    }
+
     /// Watches with `probes`, as far as they are attached.
     pub(crate) fn start(self, probes: &mut Probes) -> StallHandle {
         let stalls = probes.take_stalls();
-        let kinds = kinds::watched(self.env, probes.health(), &self.thresholds);
-        let watch = self.watch(kinds);
-        let any = watch.kinds.iter().any(|kind| kind.value().is_some());
-        let Some(stalls) = stalls.filter(|_| any) else {
+        let watch = self.watch(self.kinds(probes));
+        if watch.kinds.iter().all(|kind| kind.value().is_none()) {
             return StallHandle::off(watch);
+        }
+        let Some(stalls) = stalls else {
+            return self.off(&Reason::Refused {
+                what: "the maps of stalls".into(),
+                why: "they cannot be mapped into memory".into(),
+            });
         };
         let possible = file::read(&self.env.path("/sys/devices/system/cpu/possible"));
         let setup = Setup {
@@ -86,7 +100,7 @@ impl<'a> Watch<'a> {
                 self.mode,
                 cpu_list::cpus(&possible.unwrap_or_default()).into_iter(),
             ),
-            processes: Processes::new(self.env.path("/proc"), std::process::id()),
+            processes: Processes::new(self.env.path("/proc")),
             watch,
         };
         let names = Names::new(self.env, setup.watch.tick_ns);

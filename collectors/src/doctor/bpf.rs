@@ -4,11 +4,12 @@ use stalltop_model::{Reading, Reason};
 use stalltop_probes::sys::load;
 use stalltop_probes::{Options, PROGRAMS, Probes, Spec};
 
-use super::{Check, row};
+use super::{Check, row, stalls};
 use crate::cores::why;
 use crate::env::Env;
+use crate::stalls::{Asked, SampleMode, Watch};
 
-/// BTF, each program, and the kernel's statistics.
+/// BTF, each program, the kernel's statistics, and each kind of stall.
 pub(super) fn checks(env: &Env) -> Vec<Check> {
     let mut checks = vec![row(
         "eBPF",
@@ -23,9 +24,14 @@ pub(super) fn checks(env: &Env) -> Vec<Check> {
     if env.root() != std::path::Path::new("/") {
         let off = |spec: &Spec| program(spec, Reading::Off(Reason::NotRecorded));
         checks.extend(PROGRAMS.iter().map(off));
+        checks.extend(stalls::not_recorded());
         return checks;
     }
-    let probes = Probes::load(&Options::default());
+    let watch = Watch::new(env, &Asked::default(), SampleMode::default());
+    let mut probes = Probes::load(&Options {
+        thresholds: watch.thresholds(),
+        ..Options::default()
+    });
     for health in probes.health() {
         let works = match &health.attached {
             Ok(id) => Reading::Value(format!(
@@ -55,6 +61,7 @@ pub(super) fn checks(env: &Env) -> Vec<Check> {
         statistics,
         "their runs without their time",
     ));
+    checks.extend(stalls::checks(env, &watch, &mut probes));
     checks
 }
 

@@ -90,7 +90,8 @@ impl Hold {
     /// earliest first; false when there is none.
     pub(super) fn due(&mut self, now_ns: u64, out: &mut Vec<Held>) -> bool {
         out.clear();
-        self.held.sort_by_key(|h| (h.event.earliest_ns, h.event.cpu));
+        self.held
+            .sort_by_key(|h| (h.event.earliest_ns, h.event.cpu));
         let mut from = 0;
         while from < self.held.len() {
             let group = group(&self.held[from..]);
@@ -106,7 +107,8 @@ impl Hold {
 
     /// When the next group will have waited long enough.
     pub(super) fn next_ns(&mut self) -> Option<u64> {
-        self.held.sort_by_key(|h| (h.event.earliest_ns, h.event.cpu));
+        self.held
+            .sort_by_key(|h| (h.event.earliest_ns, h.event.cpu));
         let mut next = None;
         let mut rest = &self.held[..];
         while !rest.is_empty() {
@@ -231,7 +233,9 @@ mod tests {
     fn due(hold: &mut Hold, at_ms: u64) -> Vec<(u64, u64)> {
         let mut out = Vec::new();
         hold.due(at_ms * MS, &mut out);
-        out.iter().map(|h| (h.event.cpu, h.delay_ns() / MS)).collect()
+        out.iter()
+            .map(|h| (h.event.cpu, h.delay_ns() / MS))
+            .collect()
     }
 
     #[test]

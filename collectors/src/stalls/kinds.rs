@@ -19,11 +19,7 @@ const PROGRAMS: [&[&str]; 5] = [
 ];
 
 /// From when on each kind is a stall, or why it is not watched.
-pub(crate) fn watched(
-    env: &Env,
-    health: &[Health],
-    thresholds: &Thresholds,
-) -> [Reading<u64>; 5] {
+pub(crate) fn watched(env: &Env, health: &[Health], thresholds: &Thresholds) -> [Reading<u64>; 5] {
     std::array::from_fn(|kind| {
         let lack = PROGRAMS[kind]
             .iter()
@@ -39,9 +35,7 @@ pub(crate) fn watched(
 /// Why a program does not do all that it should.
 fn lack(env: &Env, health: &[Health], program: &str) -> Option<Reason> {
     let Some(health) = health.iter().find(|h| h.spec.name == program) else {
-        return Some(Reason::NotBuilt {
-            config: program.into(),
-        });
+        return Some(Reason::NotAsked);
     };
     let failure = match &health.attached {
         Ok(_) => health.partial.as_ref()?,

@@ -29,17 +29,14 @@ const READS: &[(&str, libc::c_long)] = &[
 /// Looks processes up below a root.
 pub(crate) struct Processes {
     proc: PathBuf,
-    /// Our own process.
-    ours: u32,
     clock_tick_ns: u64,
 }
 
 impl Processes {
-    /// `proc` is where procfs is; `ours` our own process id.
-    pub(crate) fn new(proc: PathBuf, ours: u32) -> Self {
+    /// `proc` is where procfs is.
+    pub(crate) fn new(proc: PathBuf) -> Self {
         Self {
             proc,
-            ours,
             clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
         }
     }
@@ -50,12 +47,9 @@ impl Processes {
         let Reading::Value(culprit) = &mut stall.culprit else {
             return;
         };
-        stall.ours = culprit.pid != 0 && culprit.tgid == self.ours;
-        // Registers of a running thread are not to be had without stopping it, and those of
-        // one that sleeps lack the frame pointer (/proc/PID/syscall, fs/proc/base.c).
-        culprit.user_stack = Reading::Off(Reason::KernelDoesNotSay {
-            what: "the user stack of a thread that is not stopped for it".into(),
-        });
+        // Its user stack stays unknown: registers of a running thread are not to be had without
+        // stopping it, and those of one that sleeps lack the frame pointer
+        // (/proc/PID/syscall, fs/proc/base.c).
         if culprit.pid == 0 {
             let what = if culprit.vector.is_some() {
                 "for which process a softirq works"
@@ -64,8 +58,7 @@ impl Processes {
             };
             let why = Reason::KernelDoesNotSay { what: what.into() };
             culprit.owner = Reading::Off(why.clone());
-            culprit.cgroup = Reading::Off(why.clone());
-            culprit.user_stack = Reading::Off(why);
+            culprit.cgroup = Reading::Off(why);
             return;
         }
         let task = self.task(culprit);
@@ -88,8 +81,7 @@ impl Processes {
                     other => other,
                 };
                 culprit.cgroup = Reading::Off(reason.clone());
-                culprit.owner = Reading::Off(reason.clone());
-                culprit.user_stack = Reading::Off(reason);
+                culprit.owner = Reading::Off(reason);
             }
         }
     }
@@ -209,7 +201,8 @@ fn names_file(function: &str, path: &str) -> bool {
         .iter()
         .find_map(|suffix| function.strip_suffix(suffix))
         .unwrap_or(function);
-    let plain = |name: &str| -> String { name.chars().filter(char::is_ascii_alphanumeric).collect() };
+    let plain =
+        |name: &str| -> String { name.chars().filter(char::is_ascii_alphanumeric).collect() };
     let (stem, base) = (plain(stem), plain(base));
     // Short names would match by accident.
     base.len() >= 4 && (stem == base || (base.len() >= 6 && stem.starts_with(&base)))
@@ -256,31 +249,39 @@ mod tests {
         }
     }
 
-    fn looked(dir: &Path, mut stall: Stall) -> (Culprit, bool) {
-        Processes::new(dir.to_owned(), 99).look(&mut stall);
-        (stall.culprit.value().unwrap().clone(), stall.ours)
+    fn looked(dir: &Path, mut stall: Stall) -> Culprit {
+        Processes::new(dir.to_owned()).look(&mut stall);
+        stall.culprit.value().unwrap().clone()
     }
 
     #[test]
     fn a_living_process_is_named_with_the_file_it_read() {
         let dir = proc();
-        let (culprit, ours) = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
+        let culprit = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
         let owner = culprit.owner.value().unwrap();
-        assert_eq!((owner.kind, &*owner.name), (OwnerKind::Unit, "cadvisor.service"));
+        assert_eq!(
+            (owner.kind, &*owner.name),
+            (OwnerKind::Unit, "cadvisor.service")
+        );
         assert_eq!(
             culprit.cgroup.value().map(|c| &**c),
             Some("/system.slice/cadvisor.service")
         );
-        assert_eq!(culprit.file.as_deref(), Some("/sys/fs/cgroup/a/memory.stat"));
-        assert!(culprit.user_stack.reason().is_some() && !ours);
+        assert_eq!(
+            culprit.file.as_deref(),
+            Some("/sys/fs/cgroup/a/memory.stat")
+        );
 
         // Nothing fits: the file that it reads just now, and none where it runs.
-        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "slab_show"));
+        let culprit = looked(dir.path(), stall(u64::MAX, "slab_show"));
         assert_eq!(culprit.file, None);
         let reads = format!("{} 0x7 0x7ffc00 0x1000 0x0\n", libc::SYS_read);
         fs::write(dir.path().join("40/task/41/syscall"), reads).unwrap();
-        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "slab_show"));
-        assert_eq!(culprit.file.as_deref(), Some("/sys/fs/cgroup/a/memory.stat"));
+        let culprit = looked(dir.path(), stall(u64::MAX, "slab_show"));
+        assert_eq!(
+            culprit.file.as_deref(),
+            Some("/sys/fs/cgroup/a/memory.stat")
+        );
     }
 
     #[test]
@@ -288,31 +289,29 @@ mod tests {
         let dir = proc();
         // It started at 100 s.
         for (at_ns, gone) in [(99_999_999_999, true), (100_000_000_000, false)] {
-            let (culprit, _) = looked(dir.path(), stall(at_ns, "memory_stat_show"));
+            let culprit = looked(dir.path(), stall(at_ns, "memory_stat_show"));
             assert_eq!(culprit.owner.value().is_none(), gone, "{at_ns}");
         }
         fs::remove_dir_all(dir.path().join("40")).unwrap();
-        let (culprit, _) = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
+        let culprit = looked(dir.path(), stall(u64::MAX, "memory_stat_show"));
         assert_eq!(&*culprit.comm, "cadvisor");
         let why = culprit.owner.reason().unwrap();
-        assert_eq!(why.to_string(), "process 40 ended before it could be looked at");
+        assert_eq!(
+            why.to_string(),
+            "process 40 ended before it could be looked at"
+        );
         assert_eq!(culprit.cgroup.reason(), Some(why));
         assert_eq!(culprit.file, None);
     }
 
     #[test]
-    fn our_own_stalls_are_marked_and_softirqs_have_no_process() {
+    fn softirqs_have_no_process() {
         let dir = proc();
-        let mut own = stall(u64::MAX, "memory_stat_show");
-        Processes::new(dir.path().to_owned(), 40).look(&mut own);
-        assert!(own.ours);
-
         let mut softirq = stall(u64::MAX, "nft_do_chain");
         let culprit = softirq.culprit.value_mut().unwrap();
         (culprit.pid, culprit.tgid) = (0, 0);
         culprit.vector = Some(stalltop_model::sample::Vector::NetRx);
-        Processes::new(dir.path().to_owned(), 0).look(&mut softirq);
-        assert!(!softirq.ours);
+        Processes::new(dir.path().to_owned()).look(&mut softirq);
         let culprit = softirq.culprit.value().unwrap();
         assert_eq!(
             culprit.owner.reason().unwrap().to_string(),
@@ -347,7 +346,15 @@ mod tests {
 
     #[test]
     fn hostile_text_is_no_descriptor() {
-        for text in ["", "running", "0", "0 3", "0 0x", "0 0xfffffffff", "999999999999999999999 0x1"] {
+        for text in [
+            "",
+            "running",
+            "0",
+            "0 3",
+            "0 0x",
+            "0 0xfffffffff",
+            "999999999999999999999 0x1",
+        ] {
             assert_eq!(descriptor_in_use(text.as_bytes(), 0), None, "{text}");
         }
         assert_eq!(descriptor_in_use(b"0 0x3 0x1\n", 0), Some(3));

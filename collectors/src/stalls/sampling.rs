@@ -124,9 +124,7 @@ impl Policy {
         self.on.sort_unstable();
         let ends = self.candidates.iter().map(|c| c.until_ns);
         let agains = self.candidates.iter().map(|c| c.not_before_ns);
-        ends.chain(agains)
-            .filter(|at| *at > now_ns)
-            .min()
+        ends.chain(agains).filter(|at| *at > now_ns).min()
     }
 
     /// The CPUs that are sampled, ascending.

@@ -266,8 +266,7 @@ fn run<U: Understand>(
     let mut unsent = 0;
     loop {
         let now_ns = nanoseconds(ClockId::Monotonic);
-        let cpu_ns =
-            nanoseconds(ClockId::ThreadCPUTime) + shared.facts_ns.load(Ordering::Relaxed);
+        let cpu_ns = nanoseconds(ClockId::ThreadCPUTime) + shared.facts_ns.load(Ordering::Relaxed);
         let next_ns = watcher.round(now_ns, cpu_ns, &mut out);
         let clocks = Clocks::read();
         for mut stall in out.drain(..) {

@@ -96,7 +96,10 @@ mod tests {
     fn the_machine_decides_where_nobody_does() {
         let of = |vm| Thresholds::choose(&Asked::default(), &vm);
         let metal = of(Reading::Value(false));
-        assert_eq!(metal.kinds, [5, 5, 5, 5, 5].map(|ms| Reading::Value(ms * MS)));
+        assert_eq!(
+            metal.kinds,
+            [5, 5, 5, 5, 5].map(|ms| Reading::Value(ms * MS))
+        );
         assert_eq!(&*metal.chosen, "default on bare metal");
         let vm = of(Reading::Value(true));
         assert_eq!(vm.ns(StallKind::InterruptsOff), 10 * MS);

@@ -263,7 +263,11 @@ mod tests {
             out.extend(group.iter().map(|seen| Stall {
                 cpu: seen.event.cpu as u32,
                 kind: StallKind::SoftirqHandler,
-                pause: if world.paused { Pause::Paused } else { Pause::Held },
+                pause: if world.paused {
+                    Pause::Paused
+                } else {
+                    Pause::Held
+                },
                 delay_ns: seen.event.end_ns - seen.event.start_ns,
                 lost: seen.lost,
                 ..Stall::default()

@@ -45,7 +45,10 @@ pub(super) fn parse(text: &str) -> Result<StallArg, String> {
         None => (None, text),
         Some((name, time)) => {
             let at = KINDS.iter().position(|kind| *kind == name).ok_or_else(|| {
-                format!("no kind of stall is called {name}: there are {}", KINDS.join(", "))
+                format!(
+                    "no kind of stall is called {name}: there are {}",
+                    KINDS.join(", ")
+                )
             })?;
             (Some(StallKind::ALL[at]), time)
         }
