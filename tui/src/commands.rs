@@ -5,7 +5,6 @@ mod confirm;
 mod doctor;
 mod drop_caches;
 mod record;
-mod selftest;
 mod stream;
 mod switch;
 mod top;
@@ -86,7 +85,6 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(file) => stream::from_recording(&file),
             None => stream::live(duration, &live, JournalWatch::new(journal)),
         },
-        Some(Command::Selftest(args)) => selftest::run(&args, cli.read_only),
         Some(Command::Replay {
             file,
             speed,

@@ -15,7 +15,6 @@ use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::ClockId;
 
 use super::super::spin::{Place, Spinner};
-use super::super::trace::WAITER;
 use super::{Injected, Trouble, about, now_ns};
 use crate::sys::isolate;
 
@@ -33,11 +32,11 @@ pub(super) struct NoResched {
 impl NoResched {
     pub(super) fn new() -> io::Result<Self> {
         let spinner = Spinner::load(Place::RawTracepoint, "st_no_resched")
-            .map_err(about("to load a tracepoint program"))?;
+            .map_err(|e| about("to load a tracepoint program", e))?;
         let (orders, incoming) = channel::<u64>();
         let (outgoing, answers) = channel();
         std::thread::Builder::new()
-            .name(WAITER.to_owned())
+            .name("st-waiter".to_owned())
             .spawn(move || {
                 // Without it a reschedule is asked for only where the scheduler finds it fair,
                 // which after a sleep it does.
@@ -76,7 +75,7 @@ impl Trouble for NoResched {
         self.spinner.arm(before_ns + duration_ns)?;
         self.spinner
             .run(Place::RawTracepoint)
-            .map_err(about("BPF_PROG_TEST_RUN"))?;
+            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
         let ran_ns = self
             .answers
             .recv_timeout(Duration::from_secs(5))
