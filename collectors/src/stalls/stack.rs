@@ -72,21 +72,17 @@ impl Stack {
     }
 
     fn find_lock(&mut self) {
-        let waits = |f: &Name| matches(WAITS, bare(f));
         // A slow path may have called one helper that is no lock function by its name.
-        let inner = usize::from(
-            self.frames.len() > 1 && !waits(&self.frames[0]) && slow_path(bare(&self.frames[1])),
-        );
+        let called = |frames: &[Name]| !waits(bare(&frames[0])) && slow_path(bare(&frames[1]));
+        let inner = usize::from(self.frames.len() > 1 && called(&self.frames));
         let Some(first) = self.frames.get(inner) else {
             return;
         };
-        self.waits = waits(first);
+        self.waits = waits(bare(first));
         self.reopens = !self.waits && matches(REOPENS, bare(first));
         if self.waits || self.reopens {
             self.lock = Some(plain(first));
-            let site = self.frames[inner..]
-                .iter()
-                .find(|f| !waits(f) && !matches(REOPENS, bare(f)));
+            let site = self.frames[inner..].iter().find(|f| !is_lock(bare(f)));
             self.site = site.map(plain);
         }
     }
@@ -156,12 +152,17 @@ fn named(name: &Name) -> bool {
     !name.starts_with("0x")
 }
 
+/// Whether the function waits for a lock; one that only tries to take it does not.
+fn waits(name: &str) -> bool {
+    matches(WAITS, name) && !name.ends_with("trylock")
+}
+
 fn is_lock(name: &str) -> bool {
-    matches(WAITS, name) || matches(REOPENS, name)
+    waits(name) || matches(REOPENS, name)
 }
 
 fn slow_path(name: &str) -> bool {
-    name.ends_with("_slowpath") && matches(WAITS, name)
+    name.ends_with("_slowpath") && waits(name)
 }
 
 /// The system call: from the outermost frame that is one's entry. Compilers turn the last call
@@ -219,7 +220,7 @@ fn softirq_function(frames: &[Name], boundary: usize) -> Option<Name> {
         .and_then(|polls| polls.checked_sub(1));
     let within = match poll {
         Some(at) => top(&inside[..at], &[CARRIERS, SOFTIRQ_CARRIERS])
-            .filter(|f| !matches(SOFTIRQ_CARRIERS, f)),
+            .filter(|f| !matches(SOFTIRQ_CARRIERS, f) && !is_lock(f)),
         None => None,
     };
     within
@@ -227,18 +228,16 @@ fn softirq_function(frames: &[Name], boundary: usize) -> Option<Name> {
         .or_else(|| top(frames, &[CARRIERS]))
 }
 
+/// The outermost function that is no carrier; where there are only carriers (and locks and
+/// helpers, which nobody sets out to do), the innermost of them.
 fn top(frames: &[Name], carriers: &[&[&str]]) -> Option<Name> {
+    let own = |f: &&Name| named(f) && !is_lock(bare(f)) && !matches(tables::HELPERS, bare(f));
     let carries = |f: &Name| carriers.iter().any(|c| matches(c, bare(f)));
-    let outermost = frames.iter().rposition(|f| named(f) && !carries(f));
-    match outermost {
-        // A lock function is never what somebody set out to do.
-        Some(at) if !is_lock(bare(&frames[at])) => Some(plain(&frames[at])),
-        Some(at) => frames[at + 1..].iter().find(|f| named(f)).map(plain),
-        None => frames
-            .iter()
-            .find(|f| named(f) && !matches(tables::ENTRY, bare(f)))
-            .map(plain),
-    }
+    let outermost = frames.iter().rev().filter(own).find(|f| !carries(f));
+    outermost
+        .or_else(|| frames.iter().find(own))
+        .or_else(|| frames.iter().find(|f| named(f)))
+        .map(plain)
 }
 
 /// The vector that a handler function belongs to (`open_softirq` callers).

@@ -176,32 +176,6 @@ pub(super) const SYSCALLS: &[&str] = &[
 /// What those call, where they themselves are not seen.
 pub(super) const SYSCALL_BODIES: &[&str] = &["ksys_", "__sys_", "___sys_"];
 
-/// How the kernel is entered: never an operation of its own.
-pub(super) const ENTRY: &[&str] = &[
-    "entry_SYSCALL_64*",
-    "entry_SYSENTER*",
-    "entry_SYSRETQ*",
-    "entry_INT80*",
-    "do_syscall_64",
-    "x64_sys_call",
-    "ia32_sys_call",
-    "do_int80_*",
-    "*do_fast_syscall_32",
-    "asm_*",
-    "ret_from_fork*",
-    "el0t_64_sync*",
-    "el0t_32_sync*",
-    "el0_sync*",
-    "el0_svc*",
-    "do_el0_svc*",
-    "invoke_syscall",
-    "common_startup_64",
-    "secondary_startup_64*",
-    "__primary_switched",
-    "__secondary_switched",
-    "x86_64_start_*",
-];
-
 /// The switch to another task, whose interrupts-off part began in the one before.
 pub(super) const SWITCH: &[&str] = &["finish_task_switch", "schedule_tail"];
 
@@ -232,7 +206,6 @@ pub(super) const CARRIERS: &[&str] = &[
     "__x64_*",
     "__arm64_*",
     "__ia32_*",
-    "__se_*sys_*",
     "__se_sys_*",
     "__do_sys_*",
     "__se_compat_sys_*",
@@ -378,6 +351,29 @@ pub(super) const CARRIERS: &[&str] = &[
     "bpf_prog_test_run",
 ];
 
+/// What the compiler or a macro puts anywhere: never an operation.
+pub(super) const HELPERS: &[&str] = &[
+    "__x86_*",
+    "srso_*",
+    "retbleed_*",
+    "its_return_thunk",
+    "__fentry__",
+    "__rcu_read_*",
+    "__srcu_read_*",
+    "__cond_resched",
+    "__raw_callee_save_*",
+    "__pv_queued_spin_unlock*",
+    "_raw_spin_unlock*",
+    "_raw_read_unlock*",
+    "_raw_write_unlock*",
+    "mutex_unlock",
+    "up_read",
+    "up_write",
+    "kfree",
+    "kvfree",
+    "kmem_cache_free",
+];
+
 /// What only carries an operation of a softirq.
 pub(super) const SOFTIRQ_CARRIERS: &[&str] = &[
     "tasklet_*",
@@ -393,6 +389,7 @@ pub(super) const SOFTIRQ_CARRIERS: &[&str] = &[
     "blk_done_softirq",
     "blk_complete_reqs",
     "hrtimer_run_softirq",
+    "__hrtimer_run_queues",
     "irq_poll_softirq",
     "run_rebalance_domains",
     "sched_balance_softirq",
@@ -438,6 +435,8 @@ pub(super) const LANDMARKS: &[&[&str]] = &[
         "tcp_v4_rcv",
         "tcp_v6_rcv",
         "udp_rcv",
+        "udp_unicast_rcv_skb",
+        "udp_unicast_rcv_skb",
         "__udp4_lib_rcv",
         "__udp6_lib_rcv",
         "icmp_rcv",
@@ -483,6 +482,11 @@ pub(super) const WAITS: &[&str] = &[
     "__rt_mutex_slowlock*",
     "rtlock_slowlock*",
     "rt_mutex_adjust_prio_chain",
+    "__bpf_spin_lock*",
+    "bpf_res_spin_lock*",
+    "bpf_spin_lock",
+    "*_lock_irqsave",
+    "*_lock_irq",
     "percpu_down_read*",
     "__percpu_down_read",
     "bit_spin_lock*",
