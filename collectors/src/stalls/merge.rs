@@ -27,14 +27,27 @@ const MOST: usize = 256;
 /// Stalls that wait for those of other CPUs.
 #[derive(Debug, Default)]
 pub struct HoldBack {
-    held: VecDeque<(u64, Told)>,
+    held: VecDeque<Held>,
+}
+
+#[derive(Debug)]
+struct Held {
+    since: u64,
+    told: Told,
+    /// Whether more than one may have held the lock it waited for: it stays a row, also when
+    /// all but one of those are gone from here.
+    apart: bool,
 }
 
 impl HoldBack {
     /// Takes a stall that was told at `now` (the clock of the events). Gives the oldest one
     /// if there are too many.
     pub fn push(&mut self, now: u64, told: Told) -> Option<Stall> {
-        self.held.push_back((now, told));
+        self.held.push_back(Held {
+            since: now,
+            told,
+            apart: false,
+        });
         if self.held.len() > MOST {
             return self.first();
         }
@@ -44,11 +57,11 @@ impl HoldBack {
     /// The next stall that was held back long enough, its victims merged into it.
     pub fn pop(&mut self, now: u64) -> Option<Stall> {
         self.merge();
-        let (told_at, _) = self.held.front()?;
-        if now.saturating_sub(*told_at) < HOLD {
+        let oldest = self.held.front()?;
+        if now.saturating_sub(oldest.since) < HOLD {
             return None;
         }
-        self.held.pop_front().map(|(_, told)| told.stall)
+        self.first()
     }
 
     /// The next stall, however young: when the watch ends.
@@ -63,7 +76,7 @@ impl HoldBack {
     }
 
     fn first(&mut self) -> Option<Stall> {
-        self.held.pop_front().map(|(_, told)| told.stall)
+        self.held.pop_front().map(|held| held.told.stall)
     }
 
     fn merge(&mut self) {
@@ -71,13 +84,14 @@ impl HoldBack {
         while at < self.held.len() {
             match self.holder_of(at) {
                 Some(holder) => {
-                    let Some((_, victim)) = self.held.remove(at) else {
+                    let Some(victim) = self.held.remove(at) else {
                         return;
                     };
+                    let victim = victim.told.stall;
                     let holder = if holder > at { holder - 1 } else { holder };
-                    let stall = &mut self.held[holder].1.stall;
-                    stall.victims.push(victim.stall.cpu);
-                    stall.victims.extend(victim.stall.victims);
+                    let stall = &mut self.held[holder].told.stall;
+                    stall.victims.push(victim.cpu);
+                    stall.victims.extend(victim.victims);
                     stall.victims.sort_unstable();
                     stall.victims.dedup();
                 }
@@ -87,12 +101,19 @@ impl HoldBack {
     }
 
     /// The one stall that explains why the one at `victim` waited, if exactly one does.
-    fn holder_of(&self, victim: usize) -> Option<usize> {
-        let (_, waiting) = &self.held[victim];
+    fn holder_of(&mut self, victim: usize) -> Option<usize> {
+        let waiting = &self.held[victim];
+        if waiting.apart {
+            return None;
+        }
         let mut holders = (0..self.held.len())
-            .filter(|at| *at != victim && is_victim_of(waiting, &self.held[*at].1));
+            .filter(|at| *at != victim && is_victim_of(&waiting.told, &self.held[*at].told));
         let holder = holders.next()?;
-        holders.next().is_none().then_some(holder)
+        if holders.next().is_some() {
+            self.held[victim].apart = true;
+            return None;
+        }
+        Some(holder)
     }
 }
 
@@ -148,3 +169,6 @@ fn overlaps(victim: &Told, holder: &Told) -> bool {
         v.at_ns.saturating_sub(v.least_ns) + EARLIER < h.at_ns.saturating_sub(h.most_ns);
     shared >= v.delay_ns / 4 * 3 && shared > 0 && !began_before
 }
+
+#[cfg(test)]
+mod tests;

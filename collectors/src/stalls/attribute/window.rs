@@ -96,27 +96,27 @@ impl Span {
             earliest => earliest.min(latest),
         };
         let (pid, _) = ids(event.pid_tgid);
-        for view in views.iter().filter(|view| view.at < end) {
-            let alive = match kind {
+        // Backwards from what the event knows to what contradicts it.
+        for view in views.iter().rev().filter(|view| view.at < end) {
+            match kind {
                 // An ordinary interrupt was taken then: they were not off.
-                StallKind::InterruptsOff if !view.has(flag::NMI) => Some(view.at),
-                StallKind::NoReschedule if view.pid != pid => Some(view.at),
-                StallKind::NoReschedule if view.has(flag::NEED_RESCHED) => {
-                    // Requested by then, where the event could not know it.
+                StallKind::InterruptsOff if view.at <= latest && !view.has(flag::NMI) => {}
+                StallKind::InterruptsOff => continue,
+                // Requested already.
+                StallKind::NoReschedule if view.pid == pid && view.has(flag::NEED_RESCHED) => {
                     if view.at >= earliest {
                         latest = latest.min(view.at);
                     }
-                    None
+                    continue;
                 }
-                StallKind::NoReschedule => Some(view.at),
-                _ => None,
-            };
-            if let Some(alive) = alive.filter(|at| *at <= latest) {
-                earliest = earliest.max(alive);
+                StallKind::NoReschedule if view.at <= latest => {}
+                _ => break,
             }
+            earliest = earliest.max(view.at);
+            break;
         }
         if matches!(kind, StallKind::InterruptsOff | StallKind::NoReschedule) {
-            // The task was switched in with both in order.
+            // When the task was switched in neither was so.
             let late = views.iter().find(|v| v.at >= latest && v.pid == pid);
             if let Some(on_cpu) = late.map(|v| v.on_cpu).filter(|at| *at <= latest) {
                 earliest = earliest.max(on_cpu);
@@ -154,6 +154,8 @@ pub(super) fn weigh(views: &mut [View], kind: StallKind, span: &Span, context: &
             .any(|v| v.has(flag::NMI) && v.at > span.latest && v.at < span.end);
         if !seen_inside {
             if let Some(late) = late_sample(views, span) {
+                // It belongs to the end that it was taken at.
+                views[late].at = views[late].at.min(span.end);
                 views[late].weight = span.len();
             }
             return;
@@ -170,14 +172,13 @@ pub(super) fn weigh(views: &mut [View], kind: StallKind, span: &Span, context: &
     };
     for (n, at) in counted.iter().enumerate() {
         let view = views[*at];
-        let to = match counted.get(n + 1) {
+        let (to, next_from) = match counted.get(n + 1) {
             Some(next) => boundary(&view, &views[*next], span, context),
-            None if outside_counts => view.at.saturating_add(2 * period(&view, context)),
-            None => span.end,
+            None if outside_counts => (reaches_on(&view, context), u64::MAX),
+            None => (span.end, u64::MAX),
         };
-        let part = to.min(span.end).saturating_sub(from.max(span.start));
-        views[*at].weight = part;
-        from = from.max(to);
+        views[*at].weight = to.min(span.end).saturating_sub(from.max(span.start));
+        from = from.max(next_from);
     }
 }
 
@@ -190,8 +191,13 @@ fn reaches_back(view: &View, context: &Context) -> u64 {
     }
 }
 
-/// Where the part of one sample ends and that of the next one begins.
-fn boundary(before: &View, after: &View, span: &Span, context: &Context) -> u64 {
+/// How far a sample speaks for what came after it.
+fn reaches_on(view: &View, context: &Context) -> u64 {
+    view.at.saturating_add(2 * period(view, context))
+}
+
+/// Where the part of one sample ends, and where that of the next one begins.
+fn boundary(before: &View, after: &View, span: &Span, context: &Context) -> (u64, u64) {
     let gap = after.at - before.at;
     if let Who::Task(_) = after.who
         && before.who != after.who
@@ -199,22 +205,21 @@ fn boundary(before: &View, after: &View, span: &Span, context: &Context) -> u64 
         && after.on_cpu <= after.at
     {
         // It is known when it came.
-        return after.on_cpu;
+        return (after.on_cpu, after.on_cpu);
+    }
+    // What is only seen behind the window need not have begun within it.
+    if after.at > span.end && before.who != after.who {
+        return (reaches_on(before, context), span.end);
     }
     let period = period(after, context);
     let whole = after.seq == before.seq.wrapping_add(1);
     let boundary = if whole && gap > 2 * period {
         // It came late: interrupts were off, and this is where they were let in again.
-        before.at + period / 2
+        before.at.saturating_add(period / 2)
     } else {
         before.at + gap / 2
     };
-    // What is only seen after the window need not have begun within it.
-    if after.at > span.end && before.who != after.who {
-        boundary.max(span.end)
-    } else {
-        boundary
-    }
+    (boundary, boundary)
 }
 
 pub(super) fn period(view: &View, context: &Context) -> u64 {
