@@ -13,9 +13,8 @@ fn render(c: &mut Criterion) {
     for (pane, key) in [
         ("overview", "1"),
         ("cores", "2"),
-        ("stalls", "3"),
-        ("tracing", "4"),
-        ("cgroups", "5"),
+        ("tracing", "3"),
+        ("cgroups", "4"),
     ] {
         let mut group = c.benchmark_group(pane);
         for cpus in [2, 128, 1_024] {

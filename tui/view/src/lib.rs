@@ -20,7 +20,6 @@ mod msg;
 mod overview;
 mod pane;
 mod panes;
-mod stalls;
 mod text;
 mod theme;
 mod tracing;

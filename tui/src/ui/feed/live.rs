@@ -51,7 +51,7 @@ pub(super) fn run(
                 live.wants(Wants {
                     tracing: wants.tracing,
                     cgroups: wants.cgroups,
-                    sample: wants.cpu,
+                    sample: None,
                 });
             }
             Ok(FeedRequest::Rescan) => live.rescan(),

@@ -1,0 +1,280 @@
+//! Stalls of this host, from the kernel to a line of `stalltop stream`: a child of the test holds
+//! a CPU in the kernel, for a while that it measures itself, and the stream names it.
+
+use std::io::{BufRead, BufReader, Lines};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use stalltop_collectors::selftest::inject::{self, Injected, Line, Order};
+use stalltop_collectors::selftest::plan::Injector;
+use stalltop_model::Frame;
+use stalltop_model::recording::{Player, Recording};
+use stalltop_model::sample::{Stall, StallKind};
+use stalltop_tests::program::stalltop;
+use stalltop_tests::{need, require};
+
+/// Says to a process of this test program that it is the child, and what it is to do.
+const CHILD: &str = "STALLTOP_TEST_INJECT";
+/// How much of what was injected may be missing: the timer that wakes the second task may be
+/// late, and without the sampler the start of a hold is known to a tick.
+const TICK_NS: u64 = 10_000_000;
+
+/// A process that ends with the test, whatever becomes of that.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn spawn(command: &mut Command) -> (Process, Lines<BufReader<ChildStdout>>) {
+    let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let out = BufReader::new(child.stdout.take().expect("a pipe"));
+    (Process(child), out.lines())
+}
+
+/// The child's part: does nothing where the test program runs by itself.
+#[test]
+fn injects() {
+    let Ok(order) = std::env::var(CHILD) else {
+        return;
+    };
+    let words: Vec<&str> = order.split(' ').collect();
+    let order = Order {
+        injector: Injector::from_name(words[0]).expect("an injector"),
+        cpu: words[1].parse().expect("a CPU"),
+        count: words[2].parse().expect("a count"),
+        seed: 7,
+    };
+    inject::run(&order, &mut std::io::stdout()).expect("trouble");
+}
+
+/// Makes trouble; gives the process id and what came about.
+fn trouble(injector: Injector, cpu: u32, count: u32) -> (u32, Vec<Injected>) {
+    let this = std::env::current_exe().expect("this program");
+    let order = format!("{} {cpu} {count}", injector.as_str());
+    let mut command = Command::new(this);
+    command.args(["--exact", "injects", "--nocapture"]);
+    let (_process, lines) = spawn(command.env(CHILD, order));
+    let (mut pid, mut injected) = (0, Vec::new());
+    // Between them stands what the test program itself prints.
+    for line in lines.map_while(Result::ok) {
+        let json = line.find('{').map_or("", |at| &line[at..]);
+        match serde_json::from_str(json) {
+            Ok(Line::Ready { pid: its }) => pid = its,
+            Ok(Line::Injected(one)) => injected.push(one),
+            Err(_) => {}
+        }
+    }
+    assert!(pid > 0 && !injected.is_empty(), "no trouble was made");
+    (pid, injected)
+}
+
+fn last_cpu() -> u32 {
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").expect("sysfs");
+    let last = online.trim().rsplit([',', '-']).next();
+    last.and_then(|cpu| cpu.parse().ok()).expect("a CPU")
+}
+
+/// Runs `stream`, makes trouble, and gives the child's id, what it injected, and the stalls of
+/// the kind on its CPU.
+fn streamed(injector: Injector, sample: &str) -> Option<(u32, Vec<Injected>, Vec<Stall>)> {
+    let mut command = Command::new(stalltop());
+    command.args(["stream", "--stall", "5ms", "--tick", "100ms"]);
+    let (_process, lines) = spawn(command.args(["--sample", sample]));
+    let mut lines = lines.map(|line| line.expect("a line of JSON"));
+    let kind = injector.kinds()[0];
+    let watch = lines
+        .by_ref()
+        .filter_map(|line| {
+            let frame: Value = serde_json::from_str(&line).expect("JSON");
+            let watch = frame.get("stalls")?.clone();
+            // Programs are loaded in the background.
+            (frame["type"] == "sample" && watch.get("kinds").is_some()).then_some(watch)
+        })
+        .next()?;
+    assert_eq!(watch["chosen"], "--stall 5ms");
+    let from = &watch["kinds"][kind as usize];
+    let works = match from.as_u64() {
+        Some(5_000_000) => Ok(()),
+        _ => Err(format!("needs stalls of kind {}: {from}", kind.as_str())),
+    };
+    need::or_skip(works)?;
+
+    let cpu = last_cpu();
+    let (pid, injected) = trouble(injector, cpu, 3);
+    // What was injected last is told well within this time.
+    let deadline = Instant::now() + Duration::from_secs(4);
+    let mut stalls = Vec::new();
+    for line in lines {
+        if let Frame::Stall(stall) = Frame::parse(line.as_bytes()).expect("a frame")
+            && stall.cpu == cpu
+            && stall.kind == kind
+        {
+            stalls.push(*stall);
+        }
+        if Instant::now() > deadline {
+            break;
+        }
+    }
+    Some((pid, injected, stalls))
+}
+
+/// The row of what was injected: the one that overlaps it most.
+fn row<'a>(stalls: &'a [Stall], injected: &Injected) -> Option<&'a Stall> {
+    let overlap = |stall: &&Stall| {
+        let from = stall.at_ns.saturating_sub(stall.delay_ns);
+        let to = stall.at_ns.min(injected.end_ns);
+        to.saturating_sub(from.max(injected.begin_ns))
+    };
+    stalls.iter().filter(|s| overlap(s) > 0).max_by_key(overlap)
+}
+
+fn names_the_process(injector: Injector, sample: &str) {
+    let Some((pid, injected, stalls)) = streamed(injector, sample) else {
+        return;
+    };
+    let mut right = 0;
+    for injected in &injected {
+        let Some(stall) = row(&stalls, injected) else {
+            continue;
+        };
+        let enough = stall.most_ns + TICK_NS >= injected.duration_ns();
+        assert!(enough, "{injected:?}: {stall:?}");
+        let Some(culprit) = stall.culprit.value() else {
+            continue;
+        };
+        let function = culprit.function.value().map_or("", |name| name);
+        let known = injector.functions().iter().any(|f| function.contains(f));
+        if culprit.tgid == pid && known {
+            assert_eq!(&*culprit.comm, injector.comm());
+            assert!(!stall.ours && stall.wall_ns > 0 && stall.id > 0);
+            assert!(culprit.cgroup.value().is_some() || culprit.cgroup.reason().is_some());
+            right += 1;
+        }
+    }
+    // A shared machine may pause a virtual CPU in the middle of one; never in all of them.
+    assert!(
+        right > 0,
+        "none of {injected:#?} by {pid} is named in {stalls:#?}"
+    );
+}
+
+#[test]
+fn a_task_that_keeps_the_cpu_is_named() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    names_the_process(Injector::NoResched, "auto");
+}
+
+#[test]
+fn a_task_that_keeps_interrupts_off_is_named() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    names_the_process(Injector::IrqsOff, "always");
+}
+
+/// All frames that are in a recording so far; none before its first line.
+fn frames(file: &Path) -> Vec<Frame> {
+    let Ok(recording) = Recording::open(std::fs::read(file).unwrap_or_default(), |_| ()) else {
+        return Vec::new();
+    };
+    let mut player = Player::new(recording);
+    std::iter::from_fn(|| player.next_frame().ok().flatten()).collect()
+}
+
+/// Looks into a recording that is being written until `found` finds what it looks for there.
+fn wait_for<T>(file: &Path, found: impl Fn(&Frame) -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        if let Some(found) = frames(file).iter().find_map(&found) {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it is not in the recording");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_recording_holds_what_was_seen() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("stalls");
+    let mut command = Command::new(stalltop());
+    command.args(["record", "--tick", "100ms", "--stall", "5ms"]);
+    let (mut process, _) = spawn(command.arg(&file));
+    let works = wait_for(&file, |frame| match frame {
+        Frame::Sample(sample) => {
+            let kinds = &sample.stalls.value()?.kinds;
+            Some(kinds[StallKind::NoReschedule as usize].clone())
+        }
+        _ => None,
+    });
+    require!(works.as_ref().map_err(ToString::to_string));
+    let (pid, _) = trouble(Injector::NoResched, last_cpu(), 3);
+    let told = wait_for(&file, |frame| match frame {
+        Frame::Stall(stall) => {
+            let culprit = stall.culprit.value()?;
+            (culprit.tgid == pid).then(|| stall.id)
+        }
+        _ => None,
+    });
+    assert!(told > 0);
+    let id = rustix::process::Pid::from_child(&process.0);
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("it runs");
+    assert!(process.0.wait().expect("wait(2)").success());
+    let ids: Vec<u64> = frames(&file)
+        .iter()
+        .filter_map(|frame| match frame {
+            Frame::Stall(stall) => Some(stall.id),
+            _ => None,
+        })
+        .collect();
+    assert!(
+        ids.contains(&told) && ids.is_sorted_by(|a, b| a < b),
+        "{ids:?}"
+    );
+}
+
+#[test]
+fn a_host_without_probes_says_so_of_every_kind() {
+    let mut command = Command::new(stalltop());
+    command.args(["stream", "--no-bpf", "--tick", "50ms", "--for", "500ms"]);
+    let (_process, lines) = spawn(command.args(["--stall", "handler=off"]));
+    let samples = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
+    let watch = samples.last().unwrap()["stalls"].clone();
+    for kind in 0..5 {
+        let option = if kind == StallKind::SoftirqHandler as usize {
+            "--stall handler=off"
+        } else {
+            "--no-bpf"
+        };
+        let why = format!("switched off by {option}");
+        assert_eq!(watch["kinds"][kind]["off"]["reason"], why, "{watch}");
+    }
+    assert!(watch["sampling"].as_array().unwrap().is_empty());
+}
+
+#[test]
+fn bad_times_are_bad_usage_in_one_line() {
+    for (text, why) in [
+        ("0ms", "a stall is 1ms to 10s long"),
+        ("11s", "a stall is 1ms to 10s long"),
+        ("hardirq=5ms", "no kind of stall is called hardirq"),
+        ("handler=soon", "expected number"),
+    ] {
+        let output = Command::new(stalltop())
+            .args(["stream", "--stall", text])
+            .output();
+        let output = output.expect("stalltop starts");
+        assert_eq!(output.status.code(), Some(2), "{text}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains(why), "{told}");
+    }
+}
