@@ -37,9 +37,21 @@ impl Bench {
     }
 }
 
-const TABS: [&str; 4] = ["1 Overview", "2 Cores", "3 Tracing", "4 Cgroups"];
+const TABS: [&str; 5] = [
+    "1 Overview",
+    "2 Cores",
+    "3 Stalls",
+    "4 Tracing",
+    "5 Cgroups",
+];
 /// What only that pane has, in the order of the keys.
-const HEADINGS: [&str; 4] = ["WHAT TRACES", "VECTORS", "TRACING ", "MEMORY CGROUPS tree"];
+const HEADINGS: [&str; 5] = [
+    "WHAT TRACES",
+    "VECTORS",
+    "STALLS ",
+    "TRACING ",
+    "MEMORY CGROUPS tree",
+];
 
 fn first_screen(mut tty: Tty) -> Tty {
     tty.see(&["stalltop", "LIVE 0.2s", HEADINGS[0], "? help"]);
@@ -70,6 +82,7 @@ fn the_first_screen_has_header_and_tabs_and_keys_open_the_panes() {
         ("2", 1),
         ("3", 2),
         ("4", 3),
+        ("5", 4),
         ("1", 0),
         ("\t", 1),
         ("\x1b[Z", 0),
@@ -109,7 +122,7 @@ fn a_filter_shows_what_matches_until_esc() {
     let cgroup = require!(Group::new("needle"));
     let bench = Bench::new();
     let mut tty = bench.run();
-    tty.keys("4");
+    tty.keys("5");
     tty.see(&["MEMORY CGROUPS tree"]);
     // Its end is only in the row: the field has the beginning.
     let (beginning, end) = cgroup.name().split_at(8);
@@ -238,6 +251,7 @@ fn no_color_means_no_colour() {
         ("2", HEADINGS[1]),
         ("3", HEADINGS[2]),
         ("4", HEADINGS[3]),
+        ("5", HEADINGS[4]),
         ("?", "Keys that"),
     ] {
         tty.keys(key);
@@ -266,6 +280,7 @@ fn ascii_means_ascii() {
         ("2", HEADINGS[1]),
         ("3", HEADINGS[2]),
         ("4", HEADINGS[3]),
+        ("5", HEADINGS[4]),
         ("?", "Keys that"),
     ] {
         tty.keys(key);
@@ -321,8 +336,8 @@ fn names_of_the_host_cannot_speak_to_the_terminal() {
     let group = require!(Group::new(hostile));
     let bench = Bench::new();
     let mut tty = first_screen(bench.start().size(160, 40).run());
-    tty.keys("4");
-    tty.see(&[HEADINGS[3]]);
+    tty.keys("5");
+    tty.see(&[HEADINGS[4]]);
     // Others may have many cgroups.
     tty.keys("/");
     tty.keys("owned");
@@ -359,8 +374,8 @@ fn read_only_refuses_changes_and_says_why() {
         tty.keys("g");
         tty.wait("the footer", |screen| !screen.contains("not possible"));
     }
-    tty.keys("3");
-    tty.see(&[HEADINGS[2]]);
+    tty.keys("4");
+    tty.see(&[HEADINGS[3]]);
     tty.keys(" ");
     tty.see(&["switch: not possible, started with --read-only"]);
     tty.keys("q");

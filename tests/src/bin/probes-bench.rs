@@ -36,7 +36,6 @@ const fn nothing(name: &'static str, tracepoint: &'static str) -> Spec {
         needs: "",
         with: &[],
         replaced_by: "",
-        only_stalls: false,
     }
 }
 

@@ -13,8 +13,9 @@ fn render(c: &mut Criterion) {
     for (pane, key) in [
         ("overview", "1"),
         ("cores", "2"),
-        ("tracing", "3"),
-        ("cgroups", "4"),
+        ("stalls", "3"),
+        ("tracing", "4"),
+        ("cgroups", "5"),
     ] {
         let mut group = c.benchmark_group(pane);
         for cpus in [2, 128, 1_024] {

@@ -14,11 +14,17 @@ pub enum Context {
     Cores,
     /// The details of one CPU or group.
     CoreDetail,
+    /// The heat map of one CPU.
+    Heat,
     /// Pane 3.
+    Stalls,
+    /// The details of one stall.
+    StallDetail,
+    /// Pane 4.
     Tracing,
     /// The list of changes.
     Journal,
-    /// Pane 4.
+    /// Pane 5.
     Cgroups,
     /// Any dialog or text field.
     Dialog,
@@ -35,6 +41,9 @@ impl Context {
             Self::Overview => "Overview",
             Self::Cores => "Cores",
             Self::CoreDetail => "One CPU",
+            Self::Heat => "Heat map",
+            Self::Stalls => "Stalls",
+            Self::StallDetail => "One stall",
             Self::Tracing => "Tracing",
             Self::Journal => "Changes",
             Self::Cgroups => "Cgroups",
@@ -118,7 +127,7 @@ macro_rules! actions {
 actions! {
     // What works in one place only comes first: the footer keeps this order.
     Confirm "confirm" ["enter"] in [Confirm]: "do it", "Carry out the change that is shown";
-    Close "close" ["esc"] in [Dialog CoreDetail Journal Pane]: "close", "Close the topmost thing: dialog, details, filter; at last go back from the past to live";
+    Close "close" ["esc"] in [Dialog CoreDetail Heat StallDetail Journal Pane]: "close", "Close the topmost thing: dialog, details, filter; at last go back from the past to live";
 
     Switch "switch" ["space", "x"] in [Tracing] needs Writer danger Asks: "off/on", "Switch the selected event, system, instance or probe off, or back on";
     SwitchSystem "switch-system" ["X"] in [Tracing] needs Writer danger Asks: "system", "Switch the selected event's whole subsystem off, or back on";
@@ -127,22 +136,30 @@ actions! {
     TracingOn "tracing-on" ["W"] in [Tracing] needs Writer danger Asks: "", "Stop or resume recording into the selected instance's buffer (tracing_on)";
     Tracer "current-tracer" ["C"] in [Tracing] needs Writer danger Asks: "", "Set the selected instance's current_tracer to nop, or back";
     Remove "remove" ["D"] in [Tracing] needs Writer danger Asks: "", "Remove the selected dynamic event; undo re-creates it";
-    ShowOurs "ours" ["o"] in [Tracing]: "ours", "Show or hide stalltop's own probes";
+    GroupStalls "group-stalls" ["v"] in [Stalls]: "group", "Group stalls: not at all, by culprit, function, CPU, kind";
+    LikeThis "like-this" ["f"] in [Stalls StallDetail]: "like this", "Show only the stalls of this culprit and function; again: all";
+    ShowOurs "ours" ["o"] in [Tracing Stalls]: "ours", "Show or hide what is stalltop's own: its probes, the stalls that it caused";
+    ShowPaused "paused-cpus" ["O"] in [Stalls]: "", "Show or hide stalls in which the hypervisor paused a virtual CPU";
+    ShowCore "core" ["c"] in [Stalls StallDetail]: "core", "Open the details of the CPU on which it was";
+    StackOrder "stack-order" ["v"] in [StallDetail]: "turn stacks", "Show stacks from the outermost function on, or from the innermost";
     ShowKprobes "kprobes-list" ["v"] in [Tracing]: "", "Show or hide the kernel's list of kprobes";
     DropCaches "drop-caches" ["d"] in [Cgroups Overview] needs Writer danger Asks: "drop caches", "Drop caches with the value that fits this kernel, and report before and after";
     ReadNow "read-now" ["r"] in [Cgroups]: "read now", "Read the selected cgroup's memory.stat now, on its own thread";
     Flat "flat" ["v"] in [Cgroups]: "tree/flat", "Show cgroups as a tree, or as one flat sorted list";
     Group "group" ["v"] in [Cores]: "group", "Group CPUs: by what fits, not at all, core, cache, NUMA node";
     NextVector "vector" ["v"] in [CoreDetail]: "vector", "Show the next vector's histograms";
+    HeatMap "heat" ["m"] in [CoreDetail Heat]: "heat map", "Show when this CPU stalled as a heat map, or go back";
+    Mark "mark" ["enter", "space"] in [Heat]: "mark time", "Begin the marked time here, or end it: all panes then show that time only";
+    CoreStalls "core-stalls" ["enter"] in [CoreDetail]: "its stalls", "List the stalls of this CPU";
 
-    Open "open" ["enter"] in [Overview Cores Tracing Cgroups Journal]: "open", "Open the details of the selected thing, or fold it";
-    Filter "filter" ["/"] in [Overview Cores Tracing Cgroups]: "filter", "Show only what matches";
-    NextMatch "next-match" ["n"] in [Overview Cores Tracing Cgroups]: "", "Go to the next match";
-    PreviousMatch "previous-match" ["N"] in [Overview Cores Tracing Cgroups]: "", "Go to the match before";
-    Sort "sort" ["s"] in [Cores Tracing Cgroups]: "sort", "Sort by the next column";
-    Reverse "reverse" ["S"] in [Cores Tracing Cgroups]: "", "Turn the order round";
+    Open "open" ["enter"] in [Overview Cores Stalls Tracing Cgroups Journal]: "open", "Open the details of the selected thing, or fold it";
+    Filter "filter" ["/"] in [Overview Cores Stalls Tracing Cgroups]: "filter", "Show only what matches";
+    NextMatch "next-match" ["n"] in [Overview Cores Stalls Tracing Cgroups]: "", "Go to the next match";
+    PreviousMatch "previous-match" ["N"] in [Overview Cores Stalls Tracing Cgroups]: "", "Go to the match before";
+    Sort "sort" ["s"] in [Cores Stalls Tracing Cgroups]: "sort", "Sort by the next column";
+    Reverse "reverse" ["S"] in [Cores Stalls Tracing Cgroups]: "", "Turn the order round";
     Undo "undo" ["u"] in [Pane] needs Writer danger Asks: "undo", "Undo the last change that is not undone (in the list of changes: the selected one)";
-    Changes "changes" ["J"] in [Overview Cores Tracing Cgroups]: "", "List every change that stalltop made on this host since boot";
+    Changes "changes" ["J"] in [Overview Cores Stalls Tracing Cgroups]: "", "List every change that stalltop made on this host since boot";
     Pause "pause" ["space", "p"] in [Pane]: "pause", "Hold the screen still; measuring goes on";
     Back "back" ["["] in [Pane]: "back in time", "One tick back in history";
     Forward "forward" ["]"] in [Pane]: "", "One tick forward in history";
@@ -163,12 +180,13 @@ actions! {
     Bottom "bottom" ["end", "G"] in [Pane]: "", "Last row";
     Fold "fold" ["left", "h"] in [Pane]: "", "Fold the selected row, or go to its parent";
     Unfold "unfold" ["right", "l"] in [Pane]: "", "Unfold the selected row";
-    FoldAll "fold-all" ["z"] in [Cores Tracing Cgroups]: "", "Fold or unfold everything";
+    FoldAll "fold-all" ["z"] in [Cores Stalls Tracing Cgroups]: "", "Fold or unfold everything";
 
     Overview "overview" ["1"] in [Pane]: "", "Pane 1: findings, the worst cores, what traces";
     Cores "cores" ["2"] in [Pane]: "", "Pane 2: softirqs and ksoftirqd, CPU by CPU";
-    Tracing "tracing" ["3"] in [Pane]: "", "Pane 3: what traces this host, and for whom";
-    Cgroups "cgroups" ["4"] in [Pane]: "", "Pane 4: memory cgroups, zombies, and what reading them costs";
+    Stalls "stalls" ["3"] in [Pane]: "", "Pane 3: who held a CPU, for how long, and in which function";
+    Tracing "tracing" ["4"] in [Pane]: "", "Pane 4: what traces this host, and for whom";
+    Cgroups "cgroups" ["5"] in [Pane]: "", "Pane 5: memory cgroups, zombies, and what reading them costs";
     NextPane "next-pane" ["tab"] in [Pane]: "", "Next pane";
     PreviousPane "previous-pane" ["backtab"] in [Pane]: "", "Pane before";
     Redraw "redraw" ["ctrl-l"] in [Everywhere]: "", "Draw the screen anew";
@@ -194,6 +212,9 @@ pub(crate) const STACKS: &[&[Context]] = &[
     &[Context::Overview, Context::Pane, Context::Everywhere],
     &[Context::Cores, Context::Pane, Context::Everywhere],
     &[Context::CoreDetail, Context::Pane, Context::Everywhere],
+    &[Context::Heat, Context::Pane, Context::Everywhere],
+    &[Context::Stalls, Context::Pane, Context::Everywhere],
+    &[Context::StallDetail, Context::Pane, Context::Everywhere],
     &[Context::Tracing, Context::Pane, Context::Everywhere],
     &[Context::Journal, Context::Pane, Context::Everywhere],
     &[Context::Cgroups, Context::Pane, Context::Everywhere],

@@ -175,6 +175,7 @@ impl App {
         Scene {
             model: self.time.shown(live),
             seq: self.time.seq(),
+            span: self.time.span(),
             theme: &self.options.theme,
             keymap: &self.options.keymap,
             writer: self.options.read_only.is_none(),
@@ -190,6 +191,7 @@ impl App {
         let scene = Scene {
             model: self.time.shown(model),
             seq: self.time.seq(),
+            span: self.time.span(),
             theme: &self.options.theme,
             keymap: &self.options.keymap,
             writer: self.options.read_only.is_none(),
@@ -213,6 +215,7 @@ impl App {
     /// Tells the program when other sources are looked at than before.
     fn with_wants(&mut self, effects: Effects) -> Effects {
         let wants = Wants {
+            cpu: self.panes.get(self.open).attends(),
             tracing: matches!(self.open, PaneId::Tracing | PaneId::Overview),
             cgroups: matches!(self.open, PaneId::Cgroups | PaneId::Overview),
         };
@@ -330,6 +333,7 @@ impl App {
             ActionId::Quit | ActionId::QuitNow => Effects::one(Effect::Quit),
             ActionId::Redraw => Effects::one(Effect::Redraw),
             ActionId::Pause => self.pause(model),
+            ActionId::Close if self.time.span().is_some() => self.unmark(model),
             // Nothing is open any more: what Esc leaves last is the past.
             ActionId::Close if self.time.is_held() => self.pause(model),
             ActionId::Back => self.step(-1, model),
@@ -359,6 +363,7 @@ impl App {
             ActionId::DropCaches => self.plan(Request::DropCaches { level: None }),
             ActionId::Overview => self.switch(PaneId::Overview, model),
             ActionId::Cores => self.switch(PaneId::Cores, model),
+            ActionId::Stalls => self.switch(PaneId::Stalls, model),
             ActionId::Tracing => self.switch(PaneId::Tracing, model),
             ActionId::Cgroups => self.switch(PaneId::Cgroups, model),
             ActionId::NextPane => self.turn(1, model),
@@ -414,6 +419,16 @@ impl App {
                 self.panes.cores.open(cpu);
                 effects
             }
+            Wish::Stalls(filter) => {
+                self.panes.stalls.only(*filter);
+                self.switch(PaneId::Stalls, model)
+            }
+            Wish::Mark(span) => {
+                let was_held = self.time.is_held();
+                self.time.mark(span, model);
+                self.refresh(model);
+                self.held_or_not(was_held)
+            }
             Wish::Changes => {
                 let effects = self.switch(PaneId::Tracing, model);
                 self.panes.tracing.open_changes();
@@ -456,6 +471,22 @@ impl App {
         Effects::one(Effect::SetPaused(self.time.is_held()))
     }
 
+    fn unmark(&mut self, model: &Model) -> Effects {
+        let was_held = self.time.is_held();
+        self.time.unmark(model);
+        self.refresh(model);
+        self.held_or_not(was_held)
+    }
+
+    /// Tells the program when the screen is held now and was not before, or the reverse.
+    fn held_or_not(&self, was_held: bool) -> Effects {
+        if was_held == self.time.is_held() {
+            Effects::redraw()
+        } else {
+            Effects::one(Effect::SetPaused(self.time.is_held()))
+        }
+    }
+
     fn step(&mut self, ticks: i64, model: &Model) -> Effects {
         if let Feed::Replay { .. } = self.options.feed {
             return Effects::one(Effect::Seek(Seek::Ticks(ticks)));
@@ -463,11 +494,7 @@ impl App {
         let was_held = self.time.is_held();
         self.time.step(ticks, model);
         self.refresh(model);
-        if was_held == self.time.is_held() {
-            Effects::redraw()
-        } else {
-            Effects::one(Effect::SetPaused(self.time.is_held()))
-        }
+        self.held_or_not(was_held)
     }
 
     fn speed(&mut self, times: f32) -> Effects {
@@ -541,6 +568,7 @@ impl App {
         );
         let mut buf = Buffer::empty(area);
         self.draw(model, area, &mut buf);
-        chrome::as_text(&scene, &buf)
+        let full = self.panes.get(self.open).full_text(&scene);
+        chrome::as_text(&scene, &buf, full.as_deref())
     }
 }

@@ -1,4 +1,4 @@
-//! Pane 4: memory cgroups, zombies, and what reading them costs.
+//! Pane 5: memory cgroups, zombies, and what reading them costs.
 
 mod draw;
 mod rows;
@@ -177,6 +177,7 @@ impl Pane for Cgroups {
         match mouse.kind {
             MouseKind::WheelUp => self.update(ActionId::Up, scene),
             MouseKind::WheelDown => self.update(ActionId::Down, scene),
+            MouseKind::Drag => Reply::Done,
             MouseKind::Press => {
                 let before = self.list.cursor();
                 if self.list.click(mouse.column, mouse.row)

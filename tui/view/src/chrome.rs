@@ -54,7 +54,7 @@ pub(crate) struct Chrome<'a> {
 impl Chrome<'_> {
     /// What is left for the pane.
     pub(crate) fn body(&self) -> Rect {
-        let top = 2.min(self.size.height);
+        let top = (2 + u16::from(self.scene.span.is_some())).min(self.size.height);
         let bottom = 1.min(self.size.height - top);
         Rect::new(
             self.size.x,
@@ -93,6 +93,28 @@ impl Chrome<'_> {
             }
         }
         self.tabs(buf);
+        self.span(buf);
+    }
+
+    /// The line that says that only a marked time is shown, and how to leave it.
+    fn span(&self, buf: &mut Buffer) {
+        let Some(span) = self.scene.span else { return };
+        if self.size.height < 3 {
+            return;
+        }
+        let line = Rect {
+            y: self.size.y + 2,
+            height: 1,
+            ..self.size
+        };
+        buf.set_style(line, self.scene.theme.style(Role::Paused));
+        let key = self.scene.key(&[Context::Pane], ActionId::Close);
+        let about = format!(
+            " only {} ({}): {key} shows everything again",
+            span.clock(),
+            text::duration(span.length_ns())
+        );
+        Pen::new(buf, self.scene.theme, line, 0).put(&about, Role::Paused);
     }
 
     /// The host's name and as many facts as fit.
@@ -419,6 +441,7 @@ fn badge(pane: PaneId, width: u16, model: &Model) -> String {
     let n = match pane {
         PaneId::Overview => model.findings().len() as u64,
         PaneId::Cores => 0,
+        PaneId::Stalls => crate::stalls::recent(model),
         PaneId::Tracing => crate::tracing::things_on(model),
         PaneId::Cgroups if width < 100 => 0,
         PaneId::Cgroups => model
@@ -449,7 +472,8 @@ pub(crate) fn tab_at(size: Rect, column: u16, row: u16, model: &Model) -> Option
 }
 
 /// A ticket's text: facts, findings with their evidence, and the screen.
-pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer) -> String {
+/// `full` is all of what the screen may show only a part of.
+pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer, full: Option<&[String]>) -> String {
     let mut out = String::new();
     let sample = scene.sample();
     if let Some(header) = scene.model.header() {
@@ -475,7 +499,12 @@ pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer) -> String {
         for line in &finding.evidence {
             let _ = writeln!(out, "    {}", printable(line));
         }
-        let _ = writeln!(out, "    would be wrong if: {}", finding.disproof);
+        let _ = writeln!(
+            out,
+            "    confidence {}; would be wrong if: {}",
+            finding.confidence.as_str(),
+            finding.disproof
+        );
     }
     if scene.model.findings().is_empty() {
         let _ = writeln!(out, "no finding in the last 60 s");
@@ -496,6 +525,12 @@ pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer) -> String {
             skip = text::width(cell.symbol()).saturating_sub(1);
         }
         let _ = writeln!(out, "{}", line.trim_end());
+    }
+    if let Some(full) = full {
+        out.push('\n');
+        for line in full {
+            let _ = writeln!(out, "{}", line.trim_end());
+        }
     }
     out
 }

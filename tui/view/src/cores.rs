@@ -1,6 +1,8 @@
 //! Pane 2: softirqs and ksoftirqd, CPU by CPU.
 
 mod detail;
+mod heat;
+pub(crate) mod marks;
 pub(crate) mod rows;
 pub(crate) mod table;
 pub(crate) mod timeline;
@@ -8,6 +10,7 @@ pub(crate) mod vectors;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use stalltop_model::model::stalls::Filter;
 use stalltop_model::sample::CoresSource;
 
 use crate::action::{ActionId, Context};
@@ -18,6 +21,7 @@ use crate::pane::{Pane, PaneId, Reply, Scene};
 use crate::text;
 use crate::theme::Role;
 use detail::Detail;
+use marks::Marks;
 use rows::{Order, Row, RowKey, Wish};
 
 /// The role of a delay: when it hurts.
@@ -39,12 +43,22 @@ pub(crate) fn delay_mark(ns: u64) -> &'static str {
     }
 }
 
+/// Lists the stalls of one CPU.
+fn stalls_of(cpu: u32) -> Reply {
+    let filter = Filter {
+        cpu: Some(cpu),
+        ..Filter::default()
+    };
+    Reply::Wish(crate::pane::Wish::Stalls(Box::new(filter)))
+}
+
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Cores {
     wish: Wish,
     list: List<RowKey>,
     rows: Vec<Row>,
+    marks: Marks,
     detail: Option<Detail>,
 }
 
@@ -128,13 +142,21 @@ impl Pane for Cores {
     fn refresh(&mut self, scene: &Scene<'_>) {
         self.list.tick();
         let window = timeline::window(scene);
-        self.rows = rows::build(scene, &self.wish, &window, &self.list);
+        // The timelines reach back further than what is marked.
+        let drawn = scene.model.cores.ticks().start..window.end;
+        self.marks = Marks::of(scene, &drawn);
+        self.rows = rows::build(scene, &self.wish, &window, &self.marks, &self.list);
         self.list.set(self.rows.iter().map(|r| r.key).collect());
     }
 
     fn update(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
         if let Some(detail) = &mut self.detail {
+            if detail.in_heat() {
+                return detail.heat_act(action, scene);
+            }
             match action {
+                ActionId::HeatMap => detail.open_heat(),
+                ActionId::CoreStalls => return stalls_of(detail.cpu()),
                 ActionId::Close | ActionId::Fold | ActionId::Quit => self.detail = None,
                 ActionId::NextVector | ActionId::Down => detail.step(true, scene),
                 ActionId::Up => detail.step(false, scene),
@@ -185,9 +207,14 @@ impl Pane for Cores {
     fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
         let before = self.list.cursor();
         match mouse.kind {
+            MouseKind::Press | MouseKind::Drag if self.detail.is_some() => {
+                if let Some(detail) = &mut self.detail {
+                    detail.mouse(mouse);
+                }
+                Reply::Done
+            }
             MouseKind::WheelUp => self.update(ActionId::Up, scene),
             MouseKind::WheelDown => self.update(ActionId::Down, scene),
-            MouseKind::Press if self.detail.is_some() => Reply::Done,
             MouseKind::Press if self.list.click(mouse.column, mouse.row) => {
                 if before == self.list.cursor() {
                     self.enter();
@@ -195,16 +222,22 @@ impl Pane for Cores {
                 }
                 Reply::Done
             }
-            MouseKind::Press => Reply::Done,
+            MouseKind::Press | MouseKind::Drag => Reply::Done,
         }
     }
 
     fn stack(&self) -> &'static [Context] {
-        if self.detail.is_some() {
-            &[Context::CoreDetail, Context::Pane, Context::Everywhere]
-        } else {
-            PaneId::Cores.info().stack
+        match &self.detail {
+            Some(detail) if detail.in_heat() => {
+                &[Context::Heat, Context::Pane, Context::Everywhere]
+            }
+            Some(_) => &[Context::CoreDetail, Context::Pane, Context::Everywhere],
+            None => PaneId::Cores.info().stack,
         }
+    }
+
+    fn attends(&self) -> Option<u32> {
+        self.detail.as_ref().map(Detail::cpu)
     }
 
     fn filter(&mut self) -> Option<&mut String> {
@@ -217,7 +250,7 @@ impl Pane for Cores {
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         if let Some(detail) = &self.detail {
-            detail.render(scene, area, buf);
+            detail.render(scene, area, buf, &self.marks);
             return;
         }
         let theme = scene.theme;
@@ -265,6 +298,7 @@ impl Pane for Cores {
                 view: self.list.view(table::body(main)),
                 cursor: Some(self.list.cursor()),
                 seq,
+                marks: &self.marks,
             },
         );
         if panel > 0 {

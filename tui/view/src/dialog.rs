@@ -57,7 +57,7 @@ pub(crate) struct Scroll {
 
 impl Scroll {
     /// Scrolls if the action does that.
-    fn act(&mut self, action: ActionId) -> bool {
+    pub(crate) fn act(&mut self, action: ActionId) -> bool {
         let (lines, height) = self.drawn.get();
         let last = lines.saturating_sub(height);
         let page = height.max(2) - 1;
@@ -75,7 +75,7 @@ impl Scroll {
     }
 
     /// The lines to draw in a box of `height`.
-    fn view(&self, lines: usize, height: usize) -> std::ops::Range<usize> {
+    pub(crate) fn view(&self, lines: usize, height: usize) -> std::ops::Range<usize> {
         self.drawn.set((lines, height));
         let top = self.top.min(lines.saturating_sub(height));
         top..(top + height).min(lines)
@@ -142,7 +142,7 @@ impl Dialog {
         let action = match kind {
             MouseKind::WheelUp => ActionId::Up,
             MouseKind::WheelDown => ActionId::Down,
-            MouseKind::Press => return Effects::none(),
+            MouseKind::Press | MouseKind::Drag => return Effects::none(),
         };
         match self {
             Self::Help(scroll) | Self::Text(_, scroll) => scroll.act(action),

@@ -6,6 +6,8 @@ use ratatui::buffer::Buffer;
 pub(crate) const BLOCKS: [&str; 8] = ["▁", "▂", "▃", "▄", "▅", "▆", "▇", "█"];
 /// The same share in cells in which ksoftirqd ran.
 pub(crate) const SHADES: [&str; 3] = ["░", "▒", "▓"];
+/// Quarters of a cell: how much of the time that a cell of a heat map stands for.
+pub(crate) const HEAT: [&str; 4] = ["▖", "▚", "▙", "█"];
 /// Eighths of a cell from the left.
 pub(crate) const PARTS: [&str; 8] = ["▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
 
@@ -29,6 +31,11 @@ const ASCII: &[(&str, &str)] = &[
     ("▋", "="),
     ("▊", "#"),
     ("▉", "#"),
+    ("▖", "."),
+    ("▚", "+"),
+    ("▙", "%"),
+    ("◆", "@"),
+    ("◇", "&"),
     ("─", "-"),
     ("│", "|"),
     ("┌", "+"),
@@ -81,6 +88,11 @@ pub(crate) fn block(share: f64) -> &'static str {
 /// The shade of a share between 0 and 1.
 pub(crate) fn shade(share: f64) -> &'static str {
     SHADES[level(share, SHADES.len())]
+}
+
+/// The cell of a share between 0 and 1 in a heat map.
+pub(crate) fn heat(share: f64) -> &'static str {
+    HEAT[level(share, HEAT.len())]
 }
 
 fn level(share: f64, levels: usize) -> usize {

@@ -20,6 +20,7 @@ mod msg;
 mod overview;
 mod pane;
 mod panes;
+mod stalls;
 mod text;
 mod theme;
 mod tracing;

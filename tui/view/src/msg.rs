@@ -87,6 +87,8 @@ pub struct Mouse {
 pub enum MouseKind {
     /// The left button went down.
     Press,
+    /// The mouse moved with the left button down.
+    Drag,
     /// The wheel turned away.
     WheelUp,
     /// The wheel turned near.
@@ -132,6 +134,9 @@ pub struct Wants {
     pub tracing: bool,
     /// Cgroups.
     pub cgroups: bool,
+    /// The CPU whose details are open, or the details of a stall on it: it may be sampled
+    /// more closely while they are.
+    pub cpu: Option<u32>,
 }
 
 /// What is to be done after an update.

@@ -6,10 +6,12 @@ use std::cell::RefCell;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::rules::{Finding, Severity};
+use stalltop_model::model::stalls::{self, Filter};
+use stalltop_model::rules::{Finding, Severity, WINDOW_NS};
 use stalltop_model::{Name, Reason, printable};
 
 use crate::action::{ActionId, Context};
+use crate::cores::marks::Marks;
 use crate::cores::rows::{self, Order, Row, RowKey};
 use crate::cores::table::{self, Table};
 use crate::cores::{timeline, vectors};
@@ -17,6 +19,7 @@ use crate::draw::{self, Pen};
 use crate::list::List;
 use crate::msg::{Mouse, MouseKind};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
+use crate::stalls::Culprits;
 use crate::text;
 use crate::theme::Role;
 
@@ -25,6 +28,7 @@ use crate::theme::Role;
 enum Item {
     Finding(&'static str),
     Core(RowKey),
+    Culprit(stalls::Key),
     Tracing,
     Cgroups,
 }
@@ -37,6 +41,8 @@ pub(crate) struct Overview {
     /// Orders the cores; its cursor is not used.
     cores: List<RowKey>,
     rows: Vec<Row>,
+    marks: Marks,
+    culprits: Culprits,
     /// What was drawn on which line, for the mouse.
     drawn: RefCell<Vec<(u16, Item)>>,
 }
@@ -59,6 +65,11 @@ impl Overview {
             }
             Some(Item::Core(RowKey::Cpu(cpu))) => Reply::Wish(Wish::Core(*cpu)),
             Some(Item::Core(_)) => Reply::Wish(Wish::Do(ActionId::Cores)),
+            Some(Item::Culprit(key)) => {
+                let mut filter = Filter::default();
+                key.narrow(&mut filter);
+                Reply::Wish(Wish::Stalls(Box::new(filter)))
+            }
             Some(Item::Tracing) => Reply::Wish(Wish::Do(ActionId::Tracing)),
             Some(Item::Cgroups) => Reply::Wish(Wish::Do(ActionId::Cgroups)),
             None => Reply::Done,
@@ -68,8 +79,11 @@ impl Overview {
     fn items(&self, scene: &Scene<'_>) -> Vec<Item> {
         let findings = scene.model.findings().iter().map(|f| Item::Finding(f.id));
         let cores = self.rows.iter().map(|r| Item::Core(r.key));
+        let culprits = (0..self.culprits.len())
+            .filter_map(|at| Some(Item::Culprit(self.culprits.key(at)?.clone())));
         findings
             .chain(cores)
+            .chain(culprits)
             .chain([Item::Tracing, Item::Cgroups])
             .collect()
     }
@@ -206,7 +220,13 @@ fn hint(scene: &Scene<'_>, finding: &Finding) -> String {
         .filter(|id| scene.can(*id))
         .and_then(|id| {
             let key = scene.keymap.key(stack, id)?;
-            Some(format!("{key} {} ", id.action().short))
+            let action = id.action();
+            let what = if action.short.is_empty() {
+                action.name
+            } else {
+                action.short
+            };
+            Some(format!("{key} {what} "))
         })
         .unwrap_or_default()
 }
@@ -225,6 +245,7 @@ fn evidence(finding: &Finding) -> Vec<String> {
             .map(|e| format!("  {}", printable(e))),
     );
     out.push(String::new());
+    out.push(format!("confidence: {}", finding.confidence.as_str()));
     out.push(format!("it would be wrong if: {}", finding.disproof));
     if !finding.incident.is_empty() {
         out.push(format!("it resembles incident {}", finding.incident));
@@ -242,6 +263,14 @@ fn blind<'a>(scene: &Scene<'a>) -> Vec<(&'static str, &'a Reason)> {
     }
     [
         ("softirq delays", sample.cores.bpf.reason()),
+        // What an older recording does not have was not to be judged then.
+        (
+            "stalls",
+            sample
+                .stalls
+                .reason()
+                .filter(|r| !matches!(r, Reason::NotRecorded)),
+        ),
         ("trace events", tracing.tracefs.reason()),
         ("kprobes", tracing.kprobes.reason()),
         ("BPF programs", tracing.bpf.reason()),
@@ -280,7 +309,7 @@ fn calm(scene: &Scene<'_>) -> Result<String, String> {
         return Err("waiting for the first sample".into());
     }
     let cores = &scene.model.cores;
-    let window = cores.recent(stalltop_model::rules::WINDOW_NS);
+    let window = cores.recent(WINDOW_NS);
     let worst = (0..cores.numbers().len())
         .filter_map(|row| Some((cores.worst_delay(row, window.clone())?.0, row)))
         .max();
@@ -290,15 +319,35 @@ fn calm(scene: &Scene<'_>) -> Result<String, String> {
     let oldest = cores
         .time(window.start)
         .map_or(newest.at_ns, |t| t.at_ns - t.span_ns);
-    let span = text::ago(newest.at_ns.saturating_sub(oldest));
-    Ok(match worst {
+    let span = match newest.at_ns.saturating_sub(oldest) {
+        ns if ns.abs_diff(WINDOW_NS) < 2_000_000_000 => "60 s".to_owned(),
+        ns => text::ago(ns),
+    };
+    let delays = match worst {
         Some((ns, row)) => format!(
-            "no finding in {span}; worst softirq delay {} on cpu {}",
+            "worst delay {} on cpu {}",
             text::duration(ns),
             cores.numbers().get(row).copied().unwrap_or(0)
         ),
-        None => format!("no finding in {span}; delays are not measured"),
-    })
+        None => "delays are not measured".to_owned(),
+    };
+    Ok(format!(
+        "no finding in {span}; {delays}{}",
+        stalls_of_late(scene)
+    ))
+}
+
+/// `; no stall of 5.0 ms or more`, for the calm line.
+fn stalls_of_late(scene: &Scene<'_>) -> String {
+    let Some(watch) = scene.sample().stalls.value() else {
+        return String::new();
+    };
+    let least = watch.kinds.iter().filter_map(stalltop_model::Reading::get);
+    match (crate::stalls::recent(scene.model), least.min()) {
+        (_, None) => String::new(),
+        (0, Some(ns)) => format!("; no stall over {}", text::duration(ns)),
+        (n, Some(_)) => format!("; {}", text::plural(n, "stall")),
+    }
 }
 
 impl Pane for Overview {
@@ -307,7 +356,10 @@ impl Pane for Overview {
         self.cores.tick();
         let window = timeline::window(scene);
         self.wish.order = Order::Worst;
-        self.rows = rows::build(scene, &self.wish, &window, &self.cores);
+        let drawn = scene.model.cores.ticks().start..window.end;
+        self.marks = Marks::of(scene, &drawn);
+        self.culprits.refresh(scene);
+        self.rows = rows::build(scene, &self.wish, &window, &self.marks, &self.cores);
         let items = self.items(scene);
         self.list.set(items);
     }
@@ -350,6 +402,7 @@ impl Pane for Overview {
         match mouse.kind {
             MouseKind::WheelUp => self.update(ActionId::Up, scene),
             MouseKind::WheelDown => self.update(ActionId::Down, scene),
+            MouseKind::Drag => Reply::Done,
             MouseKind::Press => {
                 let hit = self
                     .drawn
@@ -394,17 +447,28 @@ impl Pane for Overview {
             16..30 => 4,
             _ => 9u16.max(summary::instances_on(scene).count().min(8) as u16 + 8),
         };
+        // Who stalls the host matters more than what else is on.
+        let culprits = match (self.culprits.len() as u16, area.height) {
+            (0, _) | (_, 0..10) => 0,
+            (n, 10..30) => (n + 1).min(3),
+            (n, _) => (n + 1).min(9),
+        };
+        let sources = match culprits {
+            1.. if area.height < 30 => sources.min(2),
+            _ => sources,
+        };
         let findings = wanted
-            .min(area.height.saturating_sub(sources) / 2 + 2)
+            .min(area.height.saturating_sub(sources + culprits) / 2 + 2)
             .min(area.height);
         let rest = area.height - findings;
         let sources = sources.min(rest);
+        let culprits = culprits.min(rest - sources);
         let upper = Rect {
             height: findings,
             ..area
         };
         self.findings(scene, upper, buf);
-        let room = rest - sources;
+        let room = rest - sources - culprits;
         let middle = Rect {
             y: area.y + findings,
             height: room.min(self.rows.len().max(1) as u16 + 2),
@@ -416,9 +480,15 @@ impl Pane for Overview {
                 draw::section(buf, scene.theme, middle, 0, ("CORES", "", ""));
             }
         }
-        let lower = Rect {
+        let held_by = Rect {
             y: middle.bottom(),
-            height: area.bottom() - middle.bottom(),
+            height: culprits,
+            ..area
+        };
+        self.culprits(scene, held_by, buf);
+        let lower = Rect {
+            y: held_by.bottom(),
+            height: area.bottom() - held_by.bottom(),
             ..area
         };
         // The numbers per vector where the screen is tall enough, at the bottom for good.
@@ -453,6 +523,19 @@ impl Pane for Overview {
 }
 
 impl Overview {
+    fn culprits(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+        if area.height == 0 {
+            return;
+        }
+        self.culprits.render(scene, area, buf);
+        for (y, at) in (1..area.height).zip(0..self.culprits.len()) {
+            if let Some(key) = self.culprits.key(at) {
+                let on = Rect::new(area.x, area.y + y, area.width, 1);
+                self.mark(scene, on, buf, Item::Culprit(key.clone()), true);
+            }
+        }
+    }
+
     fn cores_table(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, seq: u64) {
         let cursor = match self.list.selected() {
             Some(Item::Core(key)) => self.rows.iter().position(|r| r.key == *key),
@@ -487,6 +570,7 @@ impl Overview {
                 view,
                 cursor,
                 seq,
+                marks: &self.marks,
             },
         );
     }

@@ -3,6 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::change::{Entry, Outcome, Request, UndoClass};
+use stalltop_model::model::stalls::Filter;
 use stalltop_model::sample::{Sample, Tracing};
 use stalltop_model::{Model, Reason};
 
@@ -18,6 +19,8 @@ pub enum PaneId {
     Overview,
     /// Softirqs per CPU.
     Cores,
+    /// Who held a CPU.
+    Stalls,
     /// What traces.
     Tracing,
     /// Memory cgroups.
@@ -52,6 +55,12 @@ pub const PANES: &[PaneInfo] = &[
         stack: &[Context::Cores, Context::Pane, Context::Everywhere],
     },
     PaneInfo {
+        id: PaneId::Stalls,
+        title: "Stalls",
+        open: ActionId::Stalls,
+        stack: &[Context::Stalls, Context::Pane, Context::Everywhere],
+    },
+    PaneInfo {
         id: PaneId::Tracing,
         title: "Tracing",
         open: ActionId::Tracing,
@@ -72,6 +81,33 @@ impl PaneId {
     }
 }
 
+/// A stretch of time that a person marked: all panes show that time only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// `CLOCK_BOOTTIME` of its beginning, ns; what happened right then is not in it.
+    pub from_ns: u64,
+    /// `CLOCK_BOOTTIME` of its end, ns.
+    pub to_ns: u64,
+    /// `CLOCK_REALTIME` at its end, ns since 1970.
+    pub to_wall_ns: u64,
+}
+
+impl Span {
+    /// Its length, ns.
+    pub(crate) fn length_ns(&self) -> u64 {
+        self.to_ns.saturating_sub(self.from_ns)
+    }
+
+    /// `22:40:30.20-22:40:34.00`.
+    pub(crate) fn clock(&self) -> String {
+        format!(
+            "{}-{}",
+            crate::text::clock_part(self.to_wall_ns.saturating_sub(self.length_ns()), 2),
+            crate::text::clock_part(self.to_wall_ns, 2)
+        )
+    }
+}
+
 /// What a pane looks at.
 #[derive(Clone, Copy)]
 pub(crate) struct Scene<'a> {
@@ -79,6 +115,8 @@ pub(crate) struct Scene<'a> {
     pub model: &'a Model,
     /// The tick that is shown; the newest unless somebody went back in history.
     pub seq: Option<u64>,
+    /// The time that was marked, if any: nothing outside it is shown.
+    pub span: Option<Span>,
     /// How to paint.
     pub theme: &'a Theme,
     /// Which keys do what.
@@ -106,6 +144,27 @@ impl<'a> Scene<'a> {
     pub(crate) fn past(&self) -> Option<u64> {
         self.tick()
             .filter(|seq| Some(*seq) != self.model.cores.newest())
+    }
+
+    /// The time whose events are shown, `(from, to]` of `CLOCK_BOOTTIME` in ns: what was
+    /// marked, else everything up to the tick that is shown.
+    pub(crate) fn times(&self) -> (u64, u64) {
+        match (
+            self.span,
+            self.past().and_then(|seq| self.model.cores.time(seq)),
+        ) {
+            (Some(span), _) => (span.from_ns, span.to_ns),
+            (None, Some(tick)) => (0, tick.at_ns),
+            (None, None) => (0, u64::MAX),
+        }
+    }
+
+    /// `CLOCK_BOOTTIME` up to which things are shown, ns: an end that a clock can show.
+    pub(crate) fn until_ns(&self) -> u64 {
+        match self.times().1 {
+            u64::MAX => self.sample().at_ns,
+            until => until,
+        }
     }
 
     /// The tracing state of the tick that is shown; the present one where that of the past
@@ -200,6 +259,10 @@ pub(crate) enum Wish {
     Core(u32),
     /// Open the list of changes.
     Changes,
+    /// List these stalls.
+    Stalls(Box<Filter>),
+    /// Show this time only.
+    Mark(Span),
 }
 
 /// What came of an action that a pane was offered.
@@ -234,6 +297,16 @@ pub(crate) trait Pane {
 
     /// The filter's text, for showing.
     fn filtered(&self) -> &str;
+
+    /// The CPU whose details a person looks at: it may be measured more closely.
+    fn attends(&self) -> Option<u32> {
+        None
+    }
+
+    /// All of what is open as text, where the screen may show only a part of it.
+    fn full_text(&self, _scene: &Scene<'_>) -> Option<Vec<String>> {
+        None
+    }
 
     /// Draws into `area`.
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer);

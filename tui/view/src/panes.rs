@@ -4,6 +4,7 @@ use crate::cgroups::Cgroups;
 use crate::cores::Cores;
 use crate::overview::Overview;
 use crate::pane::{Pane, PaneId};
+use crate::stalls::Stalls;
 use crate::tracing::Tracing;
 
 /// The panes; each owns its state.
@@ -11,6 +12,7 @@ use crate::tracing::Tracing;
 pub(crate) struct Panes {
     pub overview: Overview,
     pub cores: Cores,
+    pub stalls: Stalls,
     pub tracing: Tracing,
     pub cgroups: Cgroups,
 }
@@ -20,6 +22,7 @@ impl Panes {
         match id {
             PaneId::Overview => &self.overview,
             PaneId::Cores => &self.cores,
+            PaneId::Stalls => &self.stalls,
             PaneId::Tracing => &self.tracing,
             PaneId::Cgroups => &self.cgroups,
         }
@@ -29,6 +32,7 @@ impl Panes {
         match id {
             PaneId::Overview => &mut self.overview,
             PaneId::Cores => &mut self.cores,
+            PaneId::Stalls => &mut self.stalls,
             PaneId::Tracing => &mut self.tracing,
             PaneId::Cgroups => &mut self.cgroups,
         }

@@ -209,6 +209,16 @@ pub(crate) fn clock(wall_ns: u64) -> String {
     format!("{:02}:{:02}:{:02}", s / 3_600, s % 3_600 / 60, s % 60)
 }
 
+/// Time of day with so many digits of the second's parts, 1 to 9: `22:40:31.204`.
+pub(crate) fn clock_part(wall_ns: u64, digits: u32) -> String {
+    let part = wall_ns % 1_000_000_000 / 10u64.pow(9 - digits.clamp(1, 9));
+    format!(
+        "{}.{part:0width$}",
+        clock(wall_ns),
+        width = digits.clamp(1, 9) as usize
+    )
+}
+
 /// Date and time, UTC, as RFC 3339 writes it (civil-from-days, Howard Hinnant).
 pub(crate) fn date(wall_ns: u64) -> String {
     let days = (wall_ns / 86_400_000_000_000) as i64 + 719_468;

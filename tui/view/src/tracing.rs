@@ -1,4 +1,4 @@
-//! Pane 3: what traces this host, and for whom; switches for it, and what was switched.
+//! Pane 4: what traces this host, and for whom; switches for it, and what was switched.
 
 mod draw;
 mod journal;
@@ -199,6 +199,7 @@ impl Pane for Tracing {
         match mouse.kind {
             MouseKind::WheelUp => self.update(ActionId::Up, scene),
             MouseKind::WheelDown => self.update(ActionId::Down, scene),
+            MouseKind::Drag => Reply::Done,
             MouseKind::Press => {
                 if let Some(journal) = &mut self.changes {
                     journal.list.click(mouse.column, mouse.row);

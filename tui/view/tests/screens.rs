@@ -115,8 +115,9 @@ fn every_pane_at_every_size() {
     for (pane, name) in [
         ("1", "overview"),
         ("2", "cores"),
-        ("3", "tracing"),
-        ("4", "cgroups"),
+        ("3", "stalls"),
+        ("4", "tracing"),
+        ("5", "cgroups"),
     ] {
         for (width, height) in SIZES {
             let mut screen = Screen::new(Kind::sick(4), width, height);
@@ -133,8 +134,9 @@ fn every_pane_before_the_first_sample_and_without_privilege() {
     for (pane, name) in [
         ("1", "overview"),
         ("2", "cores"),
-        ("3", "tracing"),
-        ("4", "cgroups"),
+        ("3", "stalls"),
+        ("4", "tracing"),
+        ("5", "cgroups"),
     ] {
         let mut empty = Screen::of(Model::new(), options("night", Depth::True), 80, 24);
         empty.keys(pane);
@@ -206,7 +208,12 @@ fn hostile_names_stay_text() {
         hostile: true,
         ..Kind::sick(2)
     };
-    for (pane, name) in [("1", "overview"), ("3", "tracing"), ("4", "cgroups")] {
+    for (pane, name) in [
+        ("1", "overview"),
+        ("3", "stalls"),
+        ("4", "tracing"),
+        ("5", "cgroups"),
+    ] {
         let mut screen = Screen::new(kind, 100, 30);
         screen.keys(pane);
         let text = screen.text();
@@ -216,7 +223,7 @@ fn hostile_names_stay_text() {
         });
     }
     let mut screen = Screen::new(kind, 100, 30);
-    screen.keys("4 y");
+    screen.keys("5 y");
     let Effect::Snapshot(text) = &screen.last.list[0] else {
         panic!("{:?}", screen.last)
     };
@@ -225,7 +232,18 @@ fn hostile_names_stay_text() {
 
 #[test]
 fn ascii_is_ascii() {
-    for pane in ["1", "2", "3", "4", "2 down enter", "1 ?", "3 :"] {
+    for pane in [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+        "2 down enter",
+        "1 ?",
+        "4 :",
+        "3 enter",
+        "3 v",
+    ] {
         let mut options = options("mono", Depth::None);
         options.ascii = true;
         let mut screen = Screen::of(
@@ -273,21 +291,21 @@ fn without_colour_the_cursor_is_still_seen() {
 #[test]
 fn filters_show_what_matches_and_esc_clears() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("3 /").typed("waking");
+    screen.keys("4 /").typed("waking");
     snap!("tracing_typing_a_filter", screen);
     screen.keys("enter");
     assert!(screen.text().contains("sched:sched_waking"));
     assert!(!screen.text().contains("netdata"));
     screen.keys("esc");
     assert!(screen.text().contains("netdata"));
-    screen.keys("4 /").typed("NETDATA").keys("enter");
+    screen.keys("5 /").typed("NETDATA").keys("enter");
     snap!("cgroups_filtered", screen);
 }
 
 #[test]
 fn the_cursor_sticks_to_the_cgroup() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("4 v down down down");
+    screen.keys("5 v down down down");
     let before = screen.text();
     screen.keys("s s s s");
     let mut other = screen.text();
@@ -349,7 +367,7 @@ fn read_only_refuses_and_says_why() {
     let mut options = options("night", Depth::True);
     options.read_only = Some("opened with --read-only".into());
     let mut screen = Screen::of(host::model(Kind::sick(2)), options, 100, 30);
-    for key in ["E", "K", "d", "u", "3 x", "X", "W"] {
+    for key in ["E", "K", "d", "u", "4 x", "X", "W"] {
         screen.keys(key);
         assert_eq!(
             screen
@@ -377,7 +395,7 @@ fn read_only_refuses_and_says_why() {
 #[test]
 fn findings_name_actions_that_exist() {
     let model = host::model(Kind::sick(4));
-    assert!(model.findings().len() >= 5);
+    assert!(model.findings().len() >= 4);
     for finding in model.findings() {
         let known = ACTIONS.iter().any(|a| a.name == finding.action);
         assert!(known || finding.action.is_empty(), "{}", finding.action);
@@ -418,7 +436,7 @@ fn the_palette_runs_what_it_finds() {
 #[test]
 fn help_names_the_keys_and_the_marks() {
     let mut screen = Screen::new(Kind::sick(4), 120, 60);
-    snap!("help_tracing", screen.keys("3 ?"));
+    snap!("help_tracing", screen.keys("4 ?"));
     screen.keys("q");
     assert!(
         screen.text().contains("TRACING"),

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 pub use filter::{Filter, Named};
-pub use group::{Group, GroupBy, Key, Top};
+pub use group::{Group, GroupBy, Key, Top, groups};
 pub use heat::{HeatCell, HeatMap};
 
 use crate::Name;

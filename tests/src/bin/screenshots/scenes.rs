@@ -54,7 +54,7 @@ pub(super) const SCENES: &[Scene] = &[
         rows: 33,
         theme: "night",
         samples: 122,
-        keys: &["3", "K"],
+        keys: &["4", "K"],
         shows: "kprobes/enabled",
     },
     Scene {
@@ -63,7 +63,7 @@ pub(super) const SCENES: &[Scene] = &[
         rows: 20,
         theme: "night",
         samples: 122,
-        keys: &["4"],
+        keys: &["5"],
         shows: "postgresql.service",
     },
 ];

@@ -51,7 +51,7 @@ pub(super) fn run(
                 live.wants(Wants {
                     tracing: wants.tracing,
                     cgroups: wants.cgroups,
-                    sample: None,
+                    sample: wants.cpu,
                 });
             }
             Ok(FeedRequest::Rescan) => live.rescan(),

@@ -2,6 +2,8 @@
 
 use stalltop_model::Model;
 
+use crate::pane::Span;
+
 /// The model that is shown while live frames go on into another.
 #[derive(Debug, Default)]
 pub(super) struct Time {
@@ -9,6 +11,10 @@ pub(super) struct Time {
     held: Option<Box<Model>>,
     /// The tick that is shown, if not the newest.
     seq: Option<u64>,
+    /// The time that was marked.
+    span: Option<Span>,
+    /// Whether the screen is held only because of that.
+    held_for_span: bool,
 }
 
 impl Time {
@@ -20,6 +26,31 @@ impl Time {
         self.seq
     }
 
+    pub(super) fn span(&self) -> Option<Span> {
+        self.span
+    }
+
+    /// Shows a stretch of time only, as it looked at its end.
+    pub(super) fn mark(&mut self, span: Span, live: &Model) {
+        if self.held.is_none() {
+            self.toggle(live);
+            self.held_for_span = true;
+        }
+        self.span = Some(span);
+        let cores = &self.shown(live).cores;
+        let after = |seq: &u64| cores.time(*seq).is_some_and(|t| t.at_ns >= span.to_ns);
+        let at = cores.ticks().find(after);
+        self.seq = at.filter(|seq| Some(*seq) != cores.newest());
+    }
+
+    /// Shows all times again; goes on live if only the mark held the screen.
+    pub(super) fn unmark(&mut self, live: &Model) {
+        self.span = None;
+        if self.held_for_span {
+            self.toggle(live);
+        }
+    }
+
     pub(super) fn shown<'a>(&'a self, live: &'a Model) -> &'a Model {
         self.held.as_deref().unwrap_or(live)
     }
@@ -27,6 +58,8 @@ impl Time {
     /// Holds the screen, or lets it go.
     pub(super) fn toggle(&mut self, live: &Model) {
         self.seq = None;
+        self.span = None;
+        self.held_for_span = false;
         self.held = match self.held {
             Some(_) => None,
             None => Some(Box::new(live.clone())),

@@ -6,13 +6,17 @@ use stalltop_model::hist::{BUCKETS, Hist};
 use stalltop_model::model::cores::CpuTick;
 use stalltop_model::sample::{CpuSample, Vector};
 
+use crate::action::ActionId;
 use crate::draw::{self, Pen};
 use crate::glyph;
-use crate::pane::Scene;
+use crate::msg::Mouse;
+use crate::pane::{Reply, Scene, Wish};
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
-use super::{delay_role, vectors};
+use super::heat::{self, Heat};
+use super::marks::Marks;
+use super::{delay_role, timeline, vectors};
 
 /// The CPU that is open, and the vector whose histograms are shown.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ pub(super) struct Detail {
     /// `None` follows the vector with the most time.
     vector: Option<Vector>,
     shown: std::cell::Cell<usize>,
+    /// The heat map, while it is open.
+    heat: Option<Heat>,
 }
 
 impl Detail {
@@ -29,6 +35,39 @@ impl Detail {
             cpu,
             vector: None,
             shown: std::cell::Cell::new(Vector::NetRx as usize),
+            heat: None,
+        }
+    }
+
+    pub(super) fn cpu(&self) -> u32 {
+        self.cpu
+    }
+
+    pub(super) fn in_heat(&self) -> bool {
+        self.heat.is_some()
+    }
+
+    pub(super) fn open_heat(&mut self) {
+        self.heat = Some(Heat::default());
+    }
+
+    /// An action while the heat map is open.
+    pub(super) fn heat_act(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
+        let Some(heat) = &mut self.heat else {
+            return Reply::NotMine;
+        };
+        match heat.act(action, scene, self.cpu) {
+            heat::Answer::NotMine => return Reply::NotMine,
+            heat::Answer::Done => {}
+            heat::Answer::Close => self.heat = None,
+            heat::Answer::Mark(span) => return Reply::Wish(Wish::Mark(span)),
+        }
+        Reply::Done
+    }
+
+    pub(super) fn mouse(&mut self, mouse: Mouse) {
+        if let Some(heat) = &mut self.heat {
+            heat.mouse(mouse);
         }
     }
 
@@ -44,7 +83,11 @@ impl Detail {
         self.vector = next.or(self.vector);
     }
 
-    pub(super) fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+    pub(super) fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, marks: &Marks) {
+        if let Some(heat) = &self.heat {
+            heat.render(scene, area, buf, self.cpu);
+            return;
+        }
         let theme = scene.theme;
         let cores = &scene.model.cores;
         let row = cores.numbers().iter().position(|n| *n == self.cpu);
@@ -72,6 +115,7 @@ impl Detail {
         let Some(seq) = scene.tick() else { return };
         let tick = cores.cpu(row, seq).copied().unwrap_or_default();
         let mut y = 1 + self.lines(scene, area, buf, row, seq, &tick);
+        y += self.stalls(scene, area, buf, y, (sample, &tick), marks);
         y += threads(scene, area, buf, y, row, sample, &tick);
         let ticks = cores.vectors(row, seq).copied().unwrap_or_default();
         let busiest = Vector::ALL
@@ -102,6 +146,85 @@ impl Detail {
         } else {
             histograms(scene, rest, buf, sample, vector);
         }
+    }
+
+    /// Stalls tick by tick and run-queue delay. Gives the rows used.
+    fn stalls(
+        &self,
+        scene: &Scene<'_>,
+        area: Rect,
+        buf: &mut Buffer,
+        y: u16,
+        (sample, tick): (&CpuSample, &CpuTick),
+        marks: &Marks,
+    ) -> u16 {
+        let window = timeline::window(scene);
+        let Some(seq) = scene.tick() else { return 0 };
+        let mut pen = Pen::new(buf, scene.theme, area, y);
+        let count = marks.count(self.cpu, &window);
+        pen.gap(1).left("stalls", 11, Role::Dim);
+        match scene.sample().stalls.reason() {
+            Some(reason) => {
+                pen.put(&format!("not watched: {reason}"), Role::Faint);
+            }
+            None => {
+                let now = count.map_or_else(|| "0".to_owned(), |(n, _)| text::count(n));
+                let role = count.map_or(Role::Strong, |(_, ns)| delay_role(ns));
+                pen.right(&now, 10, role).gap(2);
+                let cells = pen.room().saturating_sub(2) as u64;
+                let kept = scene.model.cores.ticks().start;
+                let first = (seq + 1).saturating_sub(cells).max(kept);
+                pen.gap((cells - (seq + 1 - first)) as usize);
+                for at in first..=seq {
+                    match marks.count(self.cpu, &(at..at + 1)) {
+                        Some((_, ns)) => pen.put(timeline::mark(ns), delay_role(ns)),
+                        None => pen.put("·", Role::Line),
+                    };
+                }
+            }
+        }
+        let mut pen = Pen::new(buf, scene.theme, area, y + 1);
+        pen.gap(1).left("run queue", 11, Role::Dim);
+        match (sample.run_delay.as_ref(), tick.run_delay) {
+            (Err(reason), _) => {
+                pen.put(
+                    &format!("not measured: {}", text::name(&reason.to_string(), 200)),
+                    Role::Faint,
+                );
+            }
+            (Ok(_), None) => {
+                pen.put("no rate yet", Role::Faint);
+            }
+            (Ok(_), Some(delay)) => {
+                let longest = window
+                    .filter_map(|seq| scene.model.cores.cpu(self.row(scene)?, seq)?.run_delay)
+                    .map(|d| d.max_ns)
+                    .max()
+                    .unwrap_or(delay.max_ns);
+                pen.put(
+                    &format!("{} waited, ", text::plural(u64::from(delay.count), "task")),
+                    Role::Text,
+                )
+                .put(
+                    &format!("mean {}, ", text::duration(delay.mean_ns as u64)),
+                    Role::Text,
+                )
+                .put(
+                    &format!("longest {}", text::duration(delay.max_ns)),
+                    delay_role(delay.max_ns),
+                )
+                .put(
+                    &format!(" · in 2 min at most {}", text::duration(longest)),
+                    Role::Dim,
+                );
+            }
+        }
+        2
+    }
+
+    fn row(&self, scene: &Scene<'_>) -> Option<usize> {
+        let numbers = scene.model.cores.numbers();
+        numbers.iter().position(|n| *n == self.cpu)
     }
 
     /// Timelines of shares and delays, newest at the right. Gives the rows used.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use stalltop_model::model::cores::CoresModel;
 use stalltop_model::sample::Vector;
 
+use super::marks::Marks;
 use crate::list::List;
 use crate::pane::{Scene, matches};
 
@@ -77,6 +78,8 @@ pub(crate) enum Order {
     Share,
     /// ksoftirqd's share of the tick shown.
     Ksoftirqd,
+    /// Longest wait of a task for the CPU.
+    RunDelay,
     /// Softirqs a second.
     Rate,
     /// CPU number.
@@ -84,11 +87,12 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Worst,
         Self::Delay,
         Self::Share,
         Self::Ksoftirqd,
+        Self::RunDelay,
         Self::Rate,
         Self::Number,
     ];
@@ -99,6 +103,7 @@ impl Order {
             Self::Delay => "by delay",
             Self::Share => "by softirq share",
             Self::Ksoftirqd => "by ksoftirqd",
+            Self::RunDelay => "by run-queue delay",
             Self::Rate => "by rate",
             Self::Number => "by number",
         }
@@ -132,11 +137,24 @@ pub(crate) struct Figures {
     pub top: Option<(Vector, f32)>,
     pub squeeze: Option<u64>,
     pub dropped: Option<u64>,
+    /// How many stalls, and the longest, ns; `None` where they are not watched.
+    pub stalls: Option<(u64, u64)>,
+    /// The longest wait of a task for the CPU, ns.
+    pub run_delay: Option<u64>,
 }
 
-/// The figures of one CPU. Delays, longest runs and packet counts are those of the window.
-fn figures(cores: &CoresModel, row: usize, seq: u64, window: &Range<u64>) -> Figures {
+/// The figures of one CPU. Delays, longest runs, stalls and packet counts are those of the
+/// window.
+fn figures(
+    cores: &CoresModel,
+    row: usize,
+    seq: u64,
+    window: &Range<u64>,
+    marks: Option<&Marks>,
+) -> Figures {
     let mut out = Figures::default();
+    let cpu = cores.numbers().get(row).copied().unwrap_or(u32::MAX);
+    out.stalls = marks.map(|marks| marks.count(cpu, window).unwrap_or((0, 0)));
     if let Some(tick) = cores.cpu(row, seq) {
         out.online = usize::from(tick.online);
         out.softirq = tick.softirq;
@@ -153,6 +171,7 @@ fn figures(cores: &CoresModel, row: usize, seq: u64, window: &Range<u64>) -> Fig
         longest(&mut out.service, tick.service_max);
         total(&mut out.squeeze, tick.time_squeeze.map(u64::from));
         total(&mut out.dropped, tick.dropped.map(u64::from));
+        out.run_delay = out.run_delay.max(tick.run_delay.map(|d| d.max_ns));
     }
     out
 }
@@ -179,6 +198,11 @@ fn together(all: &[Figures], members: &[usize]) -> Figures {
         longest(&mut out.service, f.service);
         total(&mut out.squeeze, f.squeeze);
         total(&mut out.dropped, f.dropped);
+        out.run_delay = out.run_delay.max(f.run_delay);
+        if let Some((n, worst)) = f.stalls {
+            let (all, most) = out.stalls.unwrap_or((0, 0));
+            out.stalls = Some((all + n, most.max(worst)));
+        }
     }
     out
 }
@@ -206,12 +230,18 @@ fn longest(out: &mut Option<(u64, Vector)>, value: Option<(u64, Vector)>) {
 impl Figures {
     /// How bad it looks, in coarse steps: small differences do not move rows.
     pub(crate) fn badness(&self) -> u64 {
-        let delay = self.delay.map_or(0, |(ns, _)| match ns {
+        let delay = match self.worst_ns() {
             0..STALL_NS => 0,
             ns => u64::from((ns / STALL_NS).ilog2()) + 1,
-        });
+        };
         let share = |s: Option<f32>, step: f32| (s.unwrap_or(0.0) / step) as u64;
         delay * 10_000 + share(self.ksoftirqd, 0.1) * 100 + share(self.softirq, 0.25)
+    }
+
+    /// The longest delay or stall, ns.
+    pub(crate) fn worst_ns(&self) -> u64 {
+        let delay = self.delay.map_or(0, |(ns, _)| ns);
+        delay.max(self.stalls.map_or(0, |(_, ns)| ns))
     }
 
     fn sort_key(&self, order: Order) -> u64 {
@@ -221,6 +251,7 @@ impl Figures {
             Order::Delay => self.delay.map_or(0, |(ns, _)| ns + 1),
             Order::Share => share(self.softirq),
             Order::Ksoftirqd => share(self.ksoftirqd),
+            Order::RunDelay => self.run_delay.map_or(0, |ns| ns + 1),
             Order::Rate => self.per_s as u64,
             Order::Number => 0,
         }
@@ -282,6 +313,7 @@ pub(crate) fn build(
     scene: &Scene<'_>,
     wish: &Wish,
     window: &Range<u64>,
+    marks: &Marks,
     list: &List<RowKey>,
 ) -> Vec<Row> {
     let cores = &scene.model.cores;
@@ -291,7 +323,10 @@ pub(crate) fn build(
     let level = level_in_use(cores, wish.level);
     let n = cores.numbers().len();
     let filter = wish.filter.to_lowercase();
-    let all: Vec<Figures> = (0..n).map(|row| figures(cores, row, seq, window)).collect();
+    let watched = scene.sample().stalls.value().map(|_| marks);
+    let all: Vec<Figures> = (0..n)
+        .map(|row| figures(cores, row, seq, window, watched))
+        .collect();
     let alone = |row: usize, inside: bool| Row {
         key: RowKey::Cpu(cores.numbers().get(row).copied().unwrap_or(0)),
         members: vec![row],

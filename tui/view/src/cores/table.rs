@@ -11,6 +11,7 @@ use crate::pane::Scene;
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
+use super::marks::Marks;
 use super::rows::{Figures, Level, Row, RowKey};
 use super::timeline::{self, Scale};
 use super::{delay_mark, delay_role};
@@ -25,6 +26,8 @@ pub(crate) struct Table<'a> {
     /// The row under the cursor.
     pub cursor: Option<usize>,
     pub seq: u64,
+    /// Stalls on the timelines.
+    pub marks: &'a Marks,
 }
 
 /// Columns right of the timeline.
@@ -42,6 +45,8 @@ enum Column {
     Steal,
     Squeeze,
     Dropped,
+    Stalls,
+    RunDelay,
 }
 
 /// All columns: heading, width with its gap, from which table width on. Shown in this
@@ -49,6 +54,8 @@ enum Column {
 const COLUMNS: &[(Column, &str, usize, u16)] = &[
     (Column::Softirq, "softirq%", 9, 40),
     (Column::DelayMax, "delay max ms", 13, 50),
+    (Column::Stalls, "stalls", 7, 112),
+    (Column::RunDelay, "runq max ms", 12, 125),
     (Column::ServiceMax, "longest ms", 11, 130),
     (Column::Ksoftirqd, "ksoftirqd%", 11, 60),
     (Column::Wait, "waits%", 7, 135),
@@ -98,8 +105,9 @@ pub(crate) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, table: &Ta
     let label = scale.label(&scene.model.cores);
     pen.gap(2).left("cpu", name, Role::Faint);
     if cells >= 8 {
-        let full =
-            format!("softirq share ▁▂▄█ 100 % · {label} · ▒ ksoftirqd ran · ▲ longest delay");
+        let full = format!(
+            "softirq share ▁▂▄█ 100 % · {label} · ▒ ksoftirqd ran · ▲ longest delay · ◆◇ stall"
+        );
         let short = format!("softirq ▁█ 100 %, {label}");
         let pick = [full, short, label]
             .into_iter()
@@ -127,11 +135,8 @@ pub(crate) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, table: &Ta
             .take(view.len()),
     ) {
         let mut pen = Pen::new(buf, theme, body, y);
-        let mark = row.figures.delay.map_or(" ", |(ns, _)| delay_mark(ns));
-        let role = row
-            .figures
-            .delay
-            .map_or(Role::Text, |(ns, _)| delay_role(ns));
+        let worst = row.figures.worst_ns();
+        let (mark, role) = (delay_mark(worst), delay_role(worst));
         pen.put(mark, role).put(" ", Role::Text);
         row_name(&mut pen, scene, row, name);
         pen.gap(cells);
@@ -157,7 +162,15 @@ pub(crate) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, table: &Ta
             (cells as u16).min(body.width.saturating_sub((2 + name) as u16)),
             1,
         );
-        timeline::draw(buf, theme, line, &scene.model.cores, &row.members, &scale);
+        timeline::draw(
+            buf,
+            theme,
+            line,
+            &scene.model.cores,
+            &row.members,
+            table.marks,
+            &scale,
+        );
         if table.cursor == Some(at) {
             draw::highlight(buf, theme, body, y, Role::Cursor);
         }
@@ -250,6 +263,30 @@ fn figure(pen: &mut Pen<'_>, f: &Figures, column: Column, width: usize) {
         Column::Hardirq => share(pen, f.hardirq, 0.3),
         Column::Busy => share(pen, f.busy, 0.95),
         Column::Steal => share(pen, f.steal, 0.05),
+        Column::Stalls => match f.stalls {
+            None => {
+                pen.right(NONE, width, Role::Faint);
+            }
+            Some((0, _)) => {
+                pen.right("0", width, Role::Faint);
+            }
+            Some((n, worst)) => {
+                pen.right(&text::count(n), width, delay_role(worst));
+            }
+        },
+        Column::RunDelay => match f.run_delay {
+            None => {
+                pen.right(NONE, width, Role::Faint);
+            }
+            Some(ns) => {
+                let role = if ns < 5_000_000 {
+                    Role::Text
+                } else {
+                    Role::Notice
+                };
+                pen.right(&text::millis(ns), width, role);
+            }
+        },
         Column::Squeeze => count(pen, f.squeeze, Role::Notice),
         Column::Dropped => count(pen, f.dropped, Role::Warning),
         Column::PerSecond => {

@@ -6,6 +6,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::model::cores::CoresModel;
 
+use super::marks::Marks;
 use crate::glyph;
 use crate::pane::Scene;
 use crate::theme::{Role, Theme};
@@ -14,6 +15,8 @@ use crate::theme::{Role, Theme};
 const LEAST_TICKS: u64 = 120;
 /// A tick in which ksoftirqd had this share of its CPU counts as one in which it ran.
 const KSOFTIRQD_RAN: f32 = 0.005;
+/// From here on a stall's mark is filled, ns.
+const LONG_NS: u64 = 50_000_000;
 /// A delay from which on the longest one is marked in the line, ns.
 const MARKED_NS: u64 = 1_000_000;
 
@@ -44,6 +47,13 @@ impl Scale {
         }
     }
 
+    /// The cell that a tick is in.
+    fn of(&self, seq: u64) -> Option<usize> {
+        let number = seq / self.per_cell + self.cells as u64;
+        let cell = usize::try_from(number.checked_sub(self.end)?).ok()?;
+        (cell < self.cells && seq <= self.last).then_some(cell)
+    }
+
     /// The ticks of a cell; none left of where counting began. The newest is at the right.
     fn cell(&self, i: usize) -> Range<u64> {
         let Some(number) = (self.end + i as u64).checked_sub(self.cells as u64) else {
@@ -70,10 +80,17 @@ impl Scale {
 
 /// The ticks over which tables look for the longest: the last two minutes at the default
 /// tick, up to the tick that is shown.
+///
+/// Where a time is marked, the ticks that reach into it.
 pub(crate) fn window(scene: &Scene<'_>) -> Range<u64> {
-    scene
-        .tick()
-        .map_or(0..0, |seq| (seq + 1).saturating_sub(LEAST_TICKS)..seq + 1)
+    let Some(seq) = scene.tick() else { return 0..0 };
+    let Some(span) = scene.span else {
+        return (seq + 1).saturating_sub(LEAST_TICKS)..seq + 1;
+    };
+    let cores = &scene.model.cores;
+    let after = |seq: &u64| cores.time(*seq).is_some_and(|t| t.at_ns > span.from_ns);
+    let first = cores.ticks().find(after).unwrap_or(seq);
+    first.min(seq)..seq + 1
 }
 
 /// `worst first · maxima of the last 2 min`.
@@ -83,6 +100,9 @@ pub(crate) fn heading(order: &str, scene: &Scene<'_>) -> String {
     let kept = ticks
         .end
         .saturating_sub(ticks.start.max(scene.model.cores.ticks().start));
+    if let Some(span) = scene.span {
+        return format!("{order} · maxima of the ticks around {}", span.clock());
+    }
     match span {
         Some(time) => format!(
             "{order} · maxima of the last {}",
@@ -90,6 +110,11 @@ pub(crate) fn heading(order: &str, scene: &Scene<'_>) -> String {
         ),
         None => order.to_owned(),
     }
+}
+
+/// The mark of a stall by its length: the long ones are filled.
+pub(super) fn mark(ns: u64) -> &'static str {
+    if ns >= LONG_NS { "◆" } else { "◇" }
 }
 
 /// `2 min`, `45 s`, `0.5 s`.
@@ -103,13 +128,15 @@ fn seconds(ns: u64) -> String {
 }
 
 /// Draws the worst of `rows` (positions in the model) tick by tick: height for the softirq
-/// share, shaded where ksoftirqd ran, `▲` where the longest delay ended.
+/// share, shaded where ksoftirqd ran, `▲` where the longest delay ended, `◆` or `◇` over it
+/// where a long or a shorter stall did.
 pub(crate) fn draw(
     buf: &mut Buffer,
     theme: &Theme,
     area: Rect,
     cores: &CoresModel,
     rows: &[usize],
+    marks: &Marks,
     scale: &Scale,
 ) {
     let area = area.intersection(buf.area);
@@ -165,6 +192,26 @@ pub(crate) fn draw(
         cell.set_symbol("▲");
         cell.set_style(theme.style(super::delay_role(ns)));
     }
+    let mut worst: Vec<u64> = Vec::new();
+    for cpu in rows.iter().filter_map(|row| cores.numbers().get(*row)) {
+        for mark in marks.cpu(*cpu) {
+            let Some(cell) = scale.of(mark.seq) else {
+                continue;
+            };
+            if worst.is_empty() {
+                worst.resize(scale.cells, 0);
+            }
+            worst[cell] = worst[cell].max(mark.ns);
+        }
+    }
+    for (i, ns) in worst.into_iter().enumerate().filter(|(_, ns)| *ns > 0) {
+        if i < usize::from(area.width)
+            && let Some(cell) = buf.cell_mut((area.x + i as u16, area.y))
+        {
+            cell.set_symbol(mark(ns));
+            cell.set_style(theme.style(super::delay_role(ns)));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -180,6 +227,10 @@ mod tests {
         assert_eq!(a.cell(29), 1_000..1_001);
         assert_eq!(b.cell(29), 1_000..1_002);
         assert_eq!(a.end, b.end);
+        for i in 0..30 {
+            assert!(a.cell(i).all(|seq| a.of(seq) == Some(i)));
+        }
+        assert_eq!((a.of(1_001), a.of(1)), (None, None));
     }
 
     #[test]

@@ -24,6 +24,18 @@ const MARKS: &[(&str, &str)] = &[
         "▲",
         "in a timeline: where its longest delay ended, from 1 ms on",
     ),
+    (
+        "◆ ◇",
+        "in a timeline: a stall ended there, of 50 ms or more, or shorter",
+    ),
+    (
+        "▖▚▙█",
+        "in a heat map: how much of the cell's time the CPU stalled",
+    ),
+    (
+        "A B ·",
+        "in a stall's timeline: who ran, by the legend; idle",
+    ),
     ("×", "in a timeline: the CPU was offline"),
     ("–", "not measured; never a zero"),
     ("▸ ▾", "folded, unfolded"),

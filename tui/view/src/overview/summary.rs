@@ -28,7 +28,7 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Vec<(u1
     let newest = scene.as_of_newest();
     let newest = newest.trim_start_matches(", ").to_owned();
     if titled {
-        draw::section(buf, scene.theme, area, y, ("WHAT TRACES", &as_of, "3"));
+        draw::section(buf, scene.theme, area, y, ("WHAT TRACES", &as_of, "4"));
         y += 1;
     }
     let tally = Tally::of(scene.tracing());
@@ -77,7 +77,7 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Vec<(u1
         return out;
     }
     if titled {
-        draw::section(buf, scene.theme, area, y, ("MEMORY CGROUPS", &newest, "4"));
+        draw::section(buf, scene.theme, area, y, ("MEMORY CGROUPS", &newest, "5"));
         y += 1;
     }
     if area.height > y {

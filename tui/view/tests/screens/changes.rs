@@ -144,7 +144,7 @@ fn esc_leaves_everything_as_it_is() {
 #[test]
 fn dropping_caches_wants_the_word_and_reports() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("4 d");
+    screen.keys("5 d");
     let request = Request::DropCaches { level: None };
     assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
     let plan = drop_plan(request.clone());
@@ -219,7 +219,7 @@ fn an_undo_of_a_moved_value_shows_both_and_asks() {
 #[test]
 fn what_cannot_be_switched_says_who_to_stop() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("3 down x");
+    screen.keys("4 down x");
     assert!(screen.last.list.is_empty());
     assert!(
         screen.text().contains("stop the process 812"),
@@ -251,7 +251,7 @@ fn keys_on_rows_ask_for_what_the_row_is() {
         })]
     };
     screen
-        .keys("3 /")
+        .keys("4 /")
         .typed("softirq_entry")
         .keys("enter end x");
     assert_eq!(screen.last.list, off("irq:softirq_entry"));
@@ -308,8 +308,9 @@ fn sources_run_only_while_they_are_looked_at() {
     let mut screen = Screen::new(Kind::calm(2), 80, 24);
     screen.keys("2");
     assert_eq!(screen.last.list, [Effect::Wants(Wants::default())]);
-    screen.keys("3");
+    screen.keys("4");
     let tracing = Wants {
+        cpu: None,
         tracing: true,
         cgroups: false,
     };

@@ -1,5 +1,8 @@
 //! A made-up host, sample by sample: the same every time.
 
+#[path = "host_stalls.rs"]
+pub(crate) mod stalls;
+
 use std::sync::Arc;
 
 use stalltop_model::frame::SCHEMA;
@@ -7,10 +10,10 @@ use stalltop_model::sample::{
     Attachment, BpfObjects, BpfProgram, Cgroup, CgroupLayout, Cgroups, CoresSource, CpuSample,
     CpuTimes, CpuTopology, DynamicEvent, DynamicKind, EnableState, Event, Hardirq, HeldBy, Holder,
     Host, Instance, KernelProbe, KernelProbeKind, KernelProbes, Ksoftirqd, MemoryVersion, Owner,
-    OwnerKind, Preemption, PressureLine, ReadTiming, Sample, Softirq, SoftirqTiming, Softnet,
-    Sweep, Tracefs, Tracing, Vector,
+    OwnerKind, Preemption, PressureLine, ReadTiming, RunDelay, Sample, Softirq, SoftirqTiming,
+    Softnet, Sweep, Tracefs, Tracing, Vector,
 };
-use stalltop_model::{Header, Hist, Model, Name, Reading, Reason};
+use stalltop_model::{Frame, Header, Hist, Model, Name, Reading, Reason};
 
 /// 2026-03-14 22:40:00 UTC.
 const WALL_NS: u64 = 1_773_528_000_000_000_000;
@@ -55,6 +58,9 @@ pub(crate) fn model(kind: Kind) -> Model {
     model.set_header(header(kind));
     let tracing = Arc::new(tracing(kind));
     for tick in 0..kind.ticks {
+        for stall in stalls::at(kind, tick) {
+            model.apply(&mut Frame::Stall(Box::new(stall)));
+        }
         let mut sample = sample(kind, tick, &tracing);
         model.advance(&mut sample);
     }
@@ -125,6 +131,9 @@ pub(crate) fn sample(kind: Kind, tick: u64, tracing: &Arc<Tracing>) -> Sample {
     } else {
         Reading::Value(())
     };
+    let told = (0..=tick).map(|t| stalls::at(kind, t).len() as u64).sum();
+    sample.stalls = stalls::watch(kind, told);
+    sample.cores.since_ns = if kind.bare { 0 } else { BOOT_NS - 60 * S };
     sample.system.uptime_ns = Reading::Value(sample.at_ns);
     sample.system.load = Reading::Value([1.5, 1.2, 0.9]);
     let line = |avg10: f32| {
@@ -242,6 +251,18 @@ fn cpu_sample(kind: Kind, cpu: u32, tick: u64) -> CpuSample {
             },
         };
     }
+    out.run_delay = if kind.bare {
+        Reading::Off(Reason::NoCapability {
+            need: "CAP_BPF".into(),
+        })
+    } else {
+        let late = burst(kind, cpu, tick);
+        Reading::Value(RunDelay {
+            count: tick * 400,
+            delay_ns: tick * 400 * 21_000,
+            tick_max_ns: if late { 161_000_000 } else { 310_000 },
+        })
+    };
     let bursts: u64 = (0..=tick).map(|t| u64::from(burst(kind, cpu, t))).sum();
     out.hardirq = Hardirq {
         count: Reading::Value(tick * 1_100),

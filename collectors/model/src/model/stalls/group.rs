@@ -178,6 +178,13 @@ impl fmt::Display for Group {
             (None, None) => write!(f, ": culprit not known"),
             (None, Some(function)) => write!(f, ": {}", printable(function)),
             (Some(culprit), None) => write!(f, ": {}", printable(culprit)),
+            // What the group is by need not be said twice.
+            (Some(_), Some(function)) if matches!(self.key, Key::Culprit(_)) => {
+                write!(f, ": in {}", printable(function))
+            }
+            (Some(culprit), Some(_)) if matches!(self.key, Key::Function(_)) => {
+                write!(f, ": {}", printable(culprit))
+            }
             (Some(culprit), Some(function)) => {
                 write!(f, ": {} in {}", printable(culprit), printable(function))
             }
@@ -185,7 +192,9 @@ impl fmt::Display for Group {
     }
 }
 
-pub(super) fn groups<'a>(by: GroupBy, stalls: impl Iterator<Item = &'a Arc<Stall>>) -> Vec<Group> {
+/// What some stalls have in common, by one property: most first, among equals the most time
+/// first. For those that [`StallsModel::groups`](super::StallsModel::groups) cannot choose.
+pub fn groups<'a>(by: GroupBy, stalls: impl Iterator<Item = &'a Arc<Stall>>) -> Vec<Group> {
     let mut members: HashMap<Key, Vec<&Stall>> = HashMap::new();
     let mut all = 0u32;
     for stall in stalls {

@@ -1,0 +1,219 @@
+//! Which stalls and groups have a row, and in what order.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use stalltop_model::model::stalls::{self, Filter, Group, GroupBy};
+use stalltop_model::sample::{Stall, Vector};
+
+use crate::list::List;
+use crate::pane::{Scene, matches};
+
+/// What the cursor sticks to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    /// A stall, by its number.
+    Stall(u64),
+    /// A group.
+    Group(stalls::Key),
+}
+
+/// One line of the table.
+#[derive(Clone, Debug)]
+pub(super) enum Row {
+    /// A stall; `inside` an unfolded group.
+    Stall { stall: Arc<Stall>, inside: bool },
+    /// A group, unfolded or not.
+    Group { group: Box<Group>, open: bool },
+}
+
+impl Row {
+    pub(super) fn key(&self) -> Key {
+        match self {
+            Self::Stall { stall, .. } => Key::Stall(stall.id),
+            Self::Group { group, .. } => Key::Group(group.key.clone()),
+        }
+    }
+}
+
+/// Sort orders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Order {
+    /// The newest first.
+    #[default]
+    Newest,
+    /// The longest first.
+    Worst,
+}
+
+impl Order {
+    pub(super) const ALL: [Self; 2] = [Self::Newest, Self::Worst];
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Newest => "newest first",
+            Self::Worst => "worst first",
+        }
+    }
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wish {
+    pub order: Order,
+    pub reverse: bool,
+    pub by: Option<GroupBy>,
+    /// What is typed after `/`.
+    pub text: String,
+    /// What was narrowed down to by key.
+    pub filter: Filter,
+    pub unfolded: HashSet<stalls::Key>,
+}
+
+impl Wish {
+    /// Whether a key narrowed the list down; what is folded away anyway does not count.
+    pub(super) fn is_narrow(&self) -> bool {
+        let folded = Filter {
+            paused: false,
+            ours: false,
+            ..self.filter.clone()
+        };
+        !folded.is_default()
+    }
+
+    /// Shows everything again, but what is folded away.
+    pub(super) fn widen(&mut self) {
+        self.filter = Filter {
+            paused: self.filter.paused,
+            ours: self.filter.ours,
+            ..Filter::default()
+        };
+    }
+}
+
+/// A filter for the stalls of the same culprit in the same function; of the same kind on
+/// the same CPU where neither is known.
+pub(super) fn like(stall: &Stall) -> Filter {
+    let by = if stall.culprit.value().is_some() {
+        [GroupBy::Culprit, GroupBy::Function]
+    } else {
+        [GroupBy::Kind, GroupBy::Cpu]
+    };
+    let mut filter = Filter::default();
+    for by in by {
+        by.key(stall).narrow(&mut filter);
+    }
+    filter
+}
+
+/// The rows, in order.
+pub(super) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row> {
+    let (from, to) = scene.times();
+    let text = wish.text.to_lowercase();
+    let mut label = String::new();
+    let all = scene.model.stalls.matching(&wish.filter, from, to);
+    let shown: Vec<&Arc<Stall>> = all
+        .filter(|stall| {
+            text.is_empty() || {
+                write_label(&mut label, stall);
+                matches(&label, &text)
+            }
+        })
+        .collect();
+    let Some(by) = wish.by else {
+        return stalls_in_order(shown, wish, list, false);
+    };
+    let mut groups = stalls::groups(by, shown.iter().copied());
+    groups.sort_by_cached_key(|group| {
+        let held = list
+            .held(&Key::Group(group.key.clone()))
+            .unwrap_or(usize::MAX);
+        let most = match wish.order {
+            Order::Newest => u64::from(group.count),
+            Order::Worst => group.worst_ns,
+        };
+        (held, if wish.reverse { most } else { u64::MAX - most })
+    });
+    let mut members: HashMap<stalls::Key, Vec<&Arc<Stall>>> = HashMap::new();
+    if !wish.unfolded.is_empty() {
+        for stall in shown {
+            let key = by.key(stall);
+            if wish.unfolded.contains(&key) {
+                members.entry(key).or_default().push(stall);
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(groups.len());
+    for group in groups {
+        let inside = members.remove(&group.key);
+        out.push(Row::Group {
+            group: Box::new(group),
+            open: inside.is_some(),
+        });
+        out.extend(
+            inside
+                .into_iter()
+                .flat_map(|m| stalls_in_order(m, wish, list, true)),
+        );
+    }
+    out
+}
+
+/// As wished, but while the cursor moves as they stood.
+fn stalls_in_order(
+    mut stalls: Vec<&Arc<Stall>>,
+    wish: &Wish,
+    list: &List<Key>,
+    inside: bool,
+) -> Vec<Row> {
+    stalls.sort_by_cached_key(|stall| {
+        let held = list.held(&Key::Stall(stall.id)).unwrap_or(usize::MAX);
+        let most = match wish.order {
+            Order::Newest => (stall.at_ns, 0),
+            Order::Worst => (stall.delay_ns, stall.at_ns),
+        };
+        let down = (u64::MAX - most.0, u64::MAX - most.1);
+        (held, if wish.reverse { most } else { down })
+    });
+    let row = |stall: &Arc<Stall>| Row::Stall {
+        stall: Arc::clone(stall),
+        inside,
+    };
+    stalls.into_iter().map(row).collect()
+}
+
+/// What a filter sees of a stall: everything that its row may show.
+fn write_label(out: &mut String, stall: &Stall) {
+    out.clear();
+    let vector = stall.vector.map_or("", Vector::as_str);
+    let _ = write!(
+        out,
+        "cpu{} cpu {} {} {vector} {}",
+        stall.cpu,
+        stall.cpu,
+        stall.kind.as_str(),
+        crate::text::clock(stall.wall_ns)
+    );
+    if let Some(c) = stall.culprit.value() {
+        let _ = write!(out, " {}[{}]", c.comm, c.pid);
+        let owner = c.owner.value().map(|o| &o.name);
+        let names = [
+            owner,
+            c.cgroup.value(),
+            c.syscall.as_ref(),
+            c.function.value(),
+            c.lock.as_ref(),
+            c.file.as_ref(),
+        ];
+        for name in names.into_iter().flatten() {
+            let _ = write!(out, " {name}");
+        }
+    }
+    if stall.ours {
+        out.push_str(" ours");
+    }
+    if stall.pause == stalltop_model::sample::Pause::Paused {
+        out.push_str(" paused");
+    }
+}
