@@ -21,6 +21,8 @@ pub use table::{Symbol, Table};
 
 /// Between two readings of the table at least.
 pub const AGAIN: Duration = Duration::from_secs(10);
+/// The same after many that brought nothing new.
+pub const SELDOM: Duration = Duration::from_secs(320);
 
 /// The kernel's symbols, as far as they are known yet.
 #[derive(Debug)]
@@ -32,6 +34,8 @@ pub struct Symbols {
     state: Reading<()>,
     reading: Option<Receiver<Result<Table, Reason>>>,
     asked: Option<Instant>,
+    /// Between the last reading and the next one, at least.
+    wait: Duration,
     /// Whether an address was not found since the table was read.
     missed: bool,
     /// Names given out, by the row of their symbol.
@@ -58,6 +62,7 @@ impl Symbols {
             state: Reading::Off(Reason::NotAsked),
             reading: None,
             asked: None,
+            wait: AGAIN,
             missed: false,
             names: HashMap::new(),
         }
@@ -73,6 +78,7 @@ impl Symbols {
             state: Reading::Value(()),
             reading: None,
             asked: None,
+            wait: AGAIN,
             missed: false,
             names: HashMap::new(),
         }
@@ -95,7 +101,7 @@ impl Symbols {
             None => true,
             Some(asked) => {
                 let wanted = self.missed || self.state.value().is_none();
-                wanted && now.saturating_duration_since(asked) >= AGAIN
+                wanted && now.saturating_duration_since(asked) >= self.wait
             }
         };
         if !due || self.path.as_os_str().is_empty() {
@@ -152,6 +158,15 @@ impl Symbols {
     fn take(&mut self, result: Result<Table, Reason>) {
         self.reading = None;
         self.missed = false;
+        let same = match &result {
+            Ok(table) => *table == self.table,
+            Err(_) => true,
+        };
+        self.wait = if same {
+            (self.wait * 2).min(SELDOM)
+        } else {
+            AGAIN
+        };
         match result {
             Ok(table) => {
                 self.table = table;

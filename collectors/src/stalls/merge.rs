@@ -5,15 +5,11 @@
 //! most of the victim's length, and end together, since the victim goes on when the holder lets
 //! go. Everything else stays apart.
 
-use std::collections::VecDeque;
-
 use stalltop_model::Reading;
 use stalltop_model::sample::{Culprit, Pause, Stall};
 
 use super::attribute::Told;
 
-/// How long a stall is held back for others to be told, ns.
-pub const HOLD: u64 = 30_000_000;
 /// How much later than its holder a victim that was seen waiting may end, ns: it still has to
 /// do what it wanted the lock for.
 const AFTER: u64 = 2_000_000;
@@ -21,100 +17,40 @@ const AFTER: u64 = 2_000_000;
 const AT_ONCE: u64 = 300_000;
 /// How much earlier the clocks of two CPUs and the taking of a sample may make it look, ns.
 const EARLIER: u64 = 100_000;
-/// Most stalls held back; when there are more the oldest goes at once.
-const MOST: usize = 256;
 
-/// Stalls that wait for those of other CPUs.
-#[derive(Debug, Default)]
-pub struct HoldBack {
-    held: VecDeque<Held>,
-}
-
-#[derive(Debug)]
-struct Held {
-    since: u64,
-    told: Told,
-    /// Whether more than one may have held the lock it waited for: it stays a row, also when
-    /// all but one of those are gone from here.
-    apart: bool,
-}
-
-impl HoldBack {
-    /// Takes a stall that was told at `now` (the clock of the events). Gives the oldest one
-    /// if there are too many.
-    pub fn push(&mut self, now: u64, told: Told) -> Option<Stall> {
-        self.held.push_back(Held {
-            since: now,
-            told,
-            apart: false,
-        });
-        if self.held.len() > MOST {
-            return self.first();
+/// Makes rows of stalls that overlap each other, in their order: each is one, but those that
+/// waited for exactly one other.
+pub fn merge(told: Vec<Told>, out: &mut Vec<Stall>) {
+    let holders: Vec<Option<usize>> = (0..told.len()).map(|at| holder_of(at, &told)).collect();
+    let mut victims: Vec<Vec<u32>> = vec![Vec::new(); told.len()];
+    for (victim, holder) in holders.iter().enumerate() {
+        if let Some(holder) = holder {
+            victims[*holder].push(told[victim].stall.cpu);
         }
-        None
     }
-
-    /// The next stall that was held back long enough, its victims merged into it.
-    pub fn pop(&mut self, now: u64) -> Option<Stall> {
-        self.merge();
-        let oldest = self.held.front()?;
-        if now.saturating_sub(oldest.since) < HOLD {
+    let rows = told.into_iter().zip(holders).zip(victims);
+    out.extend(rows.filter_map(|((told, holder), mut victims)| {
+        if holder.is_some() {
             return None;
         }
-        self.first()
-    }
+        let mut stall = told.stall;
+        victims.sort_unstable();
+        victims.dedup();
+        stall.victims = victims;
+        Some(stall)
+    }));
+}
 
-    /// The next stall, however young: when the watch ends.
-    pub fn flush(&mut self) -> Option<Stall> {
-        self.merge();
-        self.first()
-    }
-
-    /// Whether nothing is held back.
-    pub fn is_empty(&self) -> bool {
-        self.held.is_empty()
-    }
-
-    fn first(&mut self) -> Option<Stall> {
-        self.held.pop_front().map(|held| held.told.stall)
-    }
-
-    fn merge(&mut self) {
-        let mut at = 0;
-        while at < self.held.len() {
-            match self.holder_of(at) {
-                Some(holder) => {
-                    let Some(victim) = self.held.remove(at) else {
-                        return;
-                    };
-                    let victim = victim.told.stall;
-                    let holder = if holder > at { holder - 1 } else { holder };
-                    let stall = &mut self.held[holder].told.stall;
-                    stall.victims.push(victim.cpu);
-                    stall.victims.extend(victim.victims);
-                    stall.victims.sort_unstable();
-                    stall.victims.dedup();
-                }
-                None => at += 1,
-            }
-        }
-    }
-
-    /// The one stall that explains why the one at `victim` waited, if exactly one does.
-    fn holder_of(&mut self, victim: usize) -> Option<usize> {
-        let waiting = &self.held[victim];
-        if waiting.apart {
-            return None;
-        }
-        let mut holders = (0..self.held.len())
-            .filter(|at| *at != victim && is_victim_of(&waiting.told, &self.held[*at].told));
+/// The one stall that explains why the one at `victim` waited, if exactly one does, and did not
+/// wait itself.
+fn holder_of(victim: usize, told: &[Told]) -> Option<usize> {
+    let explains = |victim: usize| {
+        let mut holders = (0..told.len()).filter(move |at| is_victim_of(&told[victim], &told[*at]));
         let holder = holders.next()?;
-        if holders.next().is_some() {
-            self.held[victim].apart = true;
-            return None;
-        }
-        Some(holder)
-    }
+        holders.next().is_none().then_some(holder)
+    };
+    let holder = explains(victim)?;
+    explains(holder).is_none().then_some(holder)
 }
 
 /// Whether `victim` waited for the lock that `holder` held.

@@ -8,7 +8,7 @@ use stalltop_probes::SAMPLES_PER_SECOND;
 
 use super::attribute::{Context, Evidence, attribute};
 use super::kallsyms::Symbols;
-use super::merge::HoldBack;
+use super::merge::merge;
 use super::watch::{Seen, Understand};
 use crate::env::Env;
 
@@ -16,7 +16,6 @@ use crate::env::Env;
 pub(super) struct Names {
     symbols: Symbols,
     context: Context,
-    merge: HoldBack,
 }
 
 impl Names {
@@ -29,7 +28,6 @@ impl Names {
                 sampler_ns: 1_000_000_000 / SAMPLES_PER_SECOND,
                 own_tgid: std::process::id(),
             },
-            merge: HoldBack::default(),
         }
     }
 }
@@ -44,20 +42,16 @@ impl Understand for Names {
     }
 
     fn understand(&mut self, group: &[Seen], out: &mut Vec<Stall>) {
-        for seen in group {
+        let told = group.iter().filter_map(|seen| {
             let evidence = Evidence {
                 event: &seen.event,
                 samples: &seen.window,
                 drained: seen.drained.as_ref(),
             };
-            if let Some(mut told) = attribute(evidence, &mut self.symbols, &self.context) {
-                told.stall.lost = told.stall.lost.max(seen.lost);
-                // The whole group is here: nothing is held back beyond it.
-                out.extend(self.merge.push(seen.event.end_ns, told));
-            }
-        }
-        while let Some(stall) = self.merge.flush() {
-            out.push(stall);
-        }
+            let mut told = attribute(evidence, &mut self.symbols, &self.context)?;
+            told.stall.lost = told.stall.lost.max(seen.lost);
+            Some(told)
+        });
+        merge(told.collect(), out);
     }
 }

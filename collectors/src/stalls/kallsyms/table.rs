@@ -17,7 +17,7 @@ const CORE: u16 = 0;
 /// The text symbols of a kernel, its modules and its BPF programs.
 ///
 /// About 30 bytes a symbol: 8 for its address and the place of its name, the rest for the name.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Table {
     /// Stretches of addresses that 32 bits can tell apart: their base, and their first row.
     stretches: Vec<(u64, u32)>,

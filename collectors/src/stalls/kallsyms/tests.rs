@@ -137,6 +137,19 @@ fn a_missed_address_reads_the_table_again_but_not_at_once() {
     assert_eq!(named(&mut s, 0xffff_ffff_c100_0004), "new_one [new]");
     // All is known: no third reading.
     assert!(!s.poll(start + AGAIN * 3));
+    // What is never found is looked for ever more seldom.
+    let mut now = start + AGAIN * 3;
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let asked = now;
+        assert!(!s.name(0x10).known);
+        while !s.poll(now) {
+            now += AGAIN;
+        }
+        settle(&mut s, now);
+        waits.push((now - asked).as_secs());
+    }
+    assert_eq!(waits, [0, 20, 40, 80, 160, 320, 320]);
 }
 
 #[test]

@@ -40,15 +40,9 @@ fn holder() -> Told {
     stall(0, 10, 100 * MS, 120 * MS, false, "pagetypeinfo_show")
 }
 
-/// What comes out for what goes in, all told at one time.
 fn rows(told: Vec<Told>) -> Vec<Stall> {
-    let mut held = HoldBack::default();
-    for one in told {
-        assert_eq!(held.push(0, one), None);
-    }
-    assert_eq!(held.pop(HOLD - 1), None);
-    let rows = std::iter::from_fn(|| held.pop(HOLD)).collect();
-    assert!(held.is_empty());
+    let mut rows = Vec::new();
+    merge(told, &mut rows);
     rows
 }
 
@@ -147,14 +141,15 @@ fn two_waiters_without_a_holder_stay() {
 }
 
 #[test]
-fn too_many_go_at_once() {
-    let mut held = HoldBack::default();
-    let one = |n: u64| stall(0, 10, n * 1_000 * MS, n * 1_000 * MS + 20 * MS, false, "x");
-    for n in 0..MOST as u64 {
-        assert_eq!(held.push(0, one(n)), None);
-    }
-    assert_eq!(held.push(0, one(999)).unwrap().at_ns, 20 * MS);
-    assert_eq!(std::iter::from_fn(|| held.flush()).count(), MOST);
+fn a_chain_is_not_merged_into_what_is_gone() {
+    // The third waited for the second, by all that is known, and the second for the first.
+    let site = "pagetypeinfo_show";
+    let second = stall(1, 20, 105 * MS, 120 * MS + MS / 4, false, site);
+    let third = stall(2, 30, 110 * MS, 120 * MS + MS / 2, false, site);
+    let rows = rows(vec![holder(), second, third]);
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].cpu, &rows[0].victims[..]), (0, &[1][..]));
+    assert_eq!(rows[1].cpu, 2);
 }
 
 proptest! {
