@@ -18,10 +18,13 @@
 
 pub mod btf;
 mod cpus;
+mod globals;
+mod host;
 mod object;
 mod probes;
 mod programs;
 mod stalls;
+mod symbols;
 pub mod sys;
 
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};

@@ -5,9 +5,10 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use aya_obj::{EbpfSectionKind, Object};
-use stalltop_wire::{CPU_SIZE, CPUS_MAP, offset};
+use stalltop_wire::stall::{SAMPLES_MAP, STALLS_MAP, StackSample};
+use stalltop_wire::{CPU_SIZE, CPUS_MAP};
 
-use crate::btf::Btf;
+use crate::globals::Globals;
 use crate::programs::{Failure, Step};
 use crate::sys::load;
 
@@ -17,52 +18,26 @@ static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!("../object/stalltop.bpf
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 
-/// Programs ready to be loaded, and the map they write.
+/// Programs ready to be loaded, and the maps they write.
 pub(crate) struct Prepared {
     pub(crate) license: CString,
     pub(crate) cpus: OwnedFd,
+    pub(crate) samples: OwnedFd,
+    pub(crate) events: OwnedFd,
     /// Read-only globals; kept open until the programs that use them are loaded.
     pub(crate) _globals: Vec<OwnedFd>,
     /// Instructions by program name.
     pub(crate) programs: HashMap<String, Vec<u8>>,
 }
 
-/// Values of the object's read-only globals: field offsets of the running kernel.
-pub(crate) type Globals = Vec<(&'static str, u64)>;
-
-/// The field offsets `sched_switch` needs. Without the run-queue clock it still measures running
-/// time; without `task_struct.pid` it cannot work at all.
-pub(crate) fn offsets(btf: &Btf<'_>) -> Result<(Globals, Option<Failure>), Failure> {
-    let failure = |e: crate::btf::Error| Failure {
-        step: Step::Btf,
-        errno: None,
-        detail: e.to_string(),
-    };
-    let mut globals = vec![(
-        offset::TASK_PID,
-        btf.field("task_struct", "pid").map_err(failure)?,
-    )];
-    let clock = [
-        (
-            offset::TASK_LAST_QUEUED,
-            "task_struct",
-            "sched_info.last_queued",
-        ),
-        (offset::TASK_CFS_RQ, "task_struct", "se.cfs_rq"),
-        (offset::CFS_RQ_RQ, "cfs_rq", "rq"),
-        (offset::RQ_CLOCK, "rq", "clock"),
-    ]
-    .into_iter()
-    .map(|(global, structure, path)| Ok((global, btf.field(structure, path)?)))
-    .collect::<Result<Globals, _>>();
-    let partial = match clock {
-        Ok(clock) => {
-            globals.extend(clock);
-            None
-        }
-        Err(e) => Some(failure(e)),
-    };
-    Ok((globals, partial))
+/// How large the maps are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) possible_cpus: u32,
+    /// Samples of all CPUs together.
+    pub(crate) samples: u64,
+    /// Bytes of the ring buffer of events.
+    pub(crate) events: u32,
 }
 
 fn object_failure(e: &dyn std::fmt::Display) -> Failure {
@@ -73,13 +48,43 @@ fn object_failure(e: &dyn std::fmt::Display) -> Failure {
     }
 }
 
-/// Parses the object, creates its maps with one slot per possible CPU and relocates the programs.
-pub(crate) fn prepare(possible_cpus: u32, globals: &Globals) -> Result<Prepared, Failure> {
-    let map_failure = |name: &str, e: &std::io::Error| Failure {
+/// Creates one of the object's maps.
+fn create(name: &str, map: &aya_obj::Map, sizes: &Sizes) -> Result<OwnedFd, Failure> {
+    let sized = |size: usize| {
+        if map.value_size() as usize == size {
+            Ok(size as u32)
+        } else {
+            let what = format!("{name}: the object's values are not of this program's size");
+            Err(object_failure(&what))
+        }
+    };
+    let created = match name {
+        CPUS_MAP => {
+            let size = sized(CPU_SIZE)?;
+            load::create_array(name, size, sizes.possible_cpus, load::F_MMAPABLE)
+        }
+        SAMPLES_MAP => {
+            let size = sized(size_of::<StackSample>())?;
+            load::create_array(name, size, sizes.samples as u32, load::F_MMAPABLE)
+        }
+        STALLS_MAP => load::create_ringbuf(name, sizes.events),
+        _ if map.section_kind() == EbpfSectionKind::Rodata => {
+            let data = map.data();
+            let size = data.len() as u32;
+            load::create_array("stalltop_rodata", size, 1, load::F_RDONLY_PROG)
+                .and_then(|fd| load::fill_and_freeze(fd.as_fd(), data).map(|()| fd))
+        }
+        _ => return Err(object_failure(&format!("unexpected map {name}"))),
+    };
+    created.map_err(|e| Failure {
         step: Step::Map,
         errno: e.raw_os_error(),
         detail: format!("creating map {name}"),
-    };
+    })
+}
+
+/// Parses the object, sets its globals, creates its maps and relocates the programs.
+pub(crate) fn prepare(sizes: &Sizes, globals: &Globals) -> Result<Prepared, Failure> {
     let mut object = Object::parse(&OBJECT.0).map_err(|e| object_failure(&e))?;
     let values: Vec<_> = globals.iter().map(|(n, v)| (*n, v.to_ne_bytes())).collect();
     object
@@ -94,22 +99,7 @@ pub(crate) fn prepare(possible_cpus: u32, globals: &Globals) -> Result<Prepared,
     let maps = std::mem::take(&mut object.maps);
     let mut fds = HashMap::new();
     for (name, map) in &maps {
-        let fd = if name == CPUS_MAP {
-            if map.value_size() as usize != CPU_SIZE {
-                return Err(object_failure(
-                    &"the object's slot size is not this program's",
-                ));
-            }
-            load::create_array(name, CPU_SIZE as u32, possible_cpus, load::F_MMAPABLE)
-        } else if map.section_kind() == EbpfSectionKind::Rodata {
-            let data = map.data();
-            load::create_array("stalltop_rodata", data.len() as u32, 1, load::F_RDONLY_PROG)
-                .and_then(|fd| load::fill_and_freeze(fd.as_fd(), data).map(|()| fd))
-        } else {
-            return Err(object_failure(&format!("unexpected map {name}")));
-        }
-        .map_err(|e| map_failure(name, &e))?;
-        fds.insert(name.as_str(), fd);
+        fds.insert(name.as_str(), create(name, map, sizes)?);
     }
     let text = object.functions.keys().map(|key| key.0).collect();
     object
@@ -121,9 +111,11 @@ pub(crate) fn prepare(possible_cpus: u32, globals: &Globals) -> Result<Prepared,
         .and_then(|()| object.relocate_calls(&text))
         .map_err(|e| object_failure(&e))?;
 
-    let cpus = fds
-        .remove(CPUS_MAP)
-        .ok_or_else(|| object_failure(&"no map CPUS"))?;
+    let mut take = |name: &str| {
+        fds.remove(name)
+            .ok_or_else(|| object_failure(&format!("no map {name}")))
+    };
+    let (cpus, samples, events) = (take(CPUS_MAP)?, take(SAMPLES_MAP)?, take(STALLS_MAP)?);
     let programs = object
         .programs
         .iter()
@@ -136,6 +128,8 @@ pub(crate) fn prepare(possible_cpus: u32, globals: &Globals) -> Result<Prepared,
     Ok(Prepared {
         license: object.license,
         cpus,
+        samples,
+        events,
         _globals: fds.into_values().collect(),
         programs,
     })

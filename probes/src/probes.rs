@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::btf::{self, Btf};
 use crate::cpus::Cpus;
-use crate::object::{self, Globals, Prepared};
+use crate::host::Host;
+use crate::object::{self, Prepared};
 use crate::programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
-use crate::stalls::{Stalls, Thresholds};
+use crate::stalls::{Parts, Stalls, Thresholds};
 use crate::sys::{info, load};
 
 /// What to load and where to look.
@@ -38,7 +38,7 @@ impl Default for Options {
 /// How long the steps of loading took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadTimes {
-    /// Reading and searching the kernel's BTF.
+    /// Looking at the host: searching the kernel's BTF and symbols.
     pub btf: Duration,
     /// Parsing the object and creating the maps.
     pub object: Duration,
@@ -78,44 +78,39 @@ impl Probes {
     pub fn load(options: &Options) -> Self {
         let mut times = LoadTimes::default();
         let started = Instant::now();
-        let btf = options
+        let programs: Vec<&'static Spec> = options
             .programs
             .iter()
-            .any(|spec| spec.kind == Kind::TpBtf)
-            .then(|| Types::read(options));
+            .copied()
+            .filter(|spec| options.thresholds.is_some() || !spec.only_stalls)
+            .collect();
+        let host = Host::look(options, &programs);
         times.btf = started.elapsed();
 
         let started = Instant::now();
-        let globals: &[_] = match &btf {
-            Some(Ok(types)) => &types.globals,
-            _ => &[],
-        };
-        let possible = possible_cpus(options);
-        let prepared = object::prepare(possible, &globals.to_vec()).and_then(|prepared| {
-            let cpus = Cpus::map(prepared.cpus.as_fd(), possible).map_err(|e| Failure {
-                step: Step::Map,
-                errno: e.raw_os_error(),
-                detail: "mapping the counters".into(),
-            })?;
-            Ok((prepared, cpus))
-        });
+        let prepared =
+            object::prepare(&host.sizes(), &host.globals(options)).and_then(|prepared| {
+                let cpus =
+                    Cpus::map(prepared.cpus.as_fd(), host.possible).map_err(|e| Failure {
+                        step: Step::Map,
+                        errno: e.raw_os_error(),
+                        detail: "mapping the counters".into(),
+                    })?;
+                Ok((prepared, cpus))
+            });
         times.object = started.elapsed();
 
         let mut this = Self {
-            health: Vec::with_capacity(options.programs.len()),
-            loaded: Vec::with_capacity(options.programs.len()),
+            health: Vec::with_capacity(programs.len()),
+            loaded: Vec::with_capacity(programs.len()),
             cpus: None,
             stalls: None,
             times,
         };
-        for spec in &options.programs {
+        for spec in programs {
             let loaded = match &prepared {
-                Ok((prepared, _)) => this.load_one(spec, prepared, btf.as_ref()),
+                Ok((prepared, _)) => this.load_one(spec, prepared, &host),
                 Err(failure) => Err(failure.clone()),
-            };
-            let partial = match (&btf, spec.kind) {
-                (Some(Ok(types)), Kind::TpBtf) => types.partial.clone(),
-                _ => None,
             };
             let (loaded, attached) = match loaded {
                 Ok((loaded, id)) => (Some(loaded), Ok(id)),
@@ -124,7 +119,7 @@ impl Probes {
             this.loaded.push(loaded);
             this.health.push(Health {
                 spec,
-                partial: partial.filter(|_| attached.is_ok()),
+                partial: host.partial(spec).filter(|_| attached.is_ok()),
                 attached,
             });
         }
@@ -136,25 +131,57 @@ impl Probes {
         }
         this.detach_useless();
         this.times.attach = started.elapsed();
-        this.cpus = prepared.ok().map(|(_, cpus)| cpus);
+        if let Ok((prepared, cpus)) = prepared {
+            if options.thresholds.is_some() {
+                this.stalls = this.stalls(prepared, &host);
+            }
+            this.cpus = Some(cpus);
+        }
         this
+    }
+
+    /// What tells of stalls, where anything does.
+    fn stalls(&self, prepared: Prepared, host: &Host) -> Option<Stalls> {
+        self.health.iter().find(|health| health.attached.is_ok())?;
+        let (sizes, sample) = (host.sizes(), self.loaded("sample"));
+        Stalls::new(Parts {
+            events: prepared.events,
+            events_bytes: sizes.events as usize,
+            samples: prepared.samples,
+            slots: host.slots,
+            cpus: prepared.cpus,
+            possible: host.possible,
+            sample: sample.and_then(|program| program.try_clone().map_err(|e| e.to_string())),
+            nmi: host.nmi,
+        })
+        .ok()
+    }
+
+    /// The loaded program of that name, or why there is none.
+    fn loaded(&self, name: &str) -> Result<&OwnedFd, String> {
+        let found = self.health.iter().zip(&self.loaded);
+        for (health, loaded) in found.filter(|(health, _)| health.spec.name == name) {
+            match (loaded, &health.attached) {
+                (Some(loaded), _) => return Ok(&loaded.program),
+                (None, Err(failure)) => return Err(failure.to_string()),
+                (None, Ok(_)) => {}
+            }
+        }
+        Err(format!("the program {name} was not asked for"))
     }
 
     fn load_one(
         &mut self,
         spec: &Spec,
         prepared: &Prepared,
-        btf: Option<&Result<Types, Failure>>,
+        host: &Host,
     ) -> Result<(Loaded, u32), Failure> {
         let started = Instant::now();
         let (kind, attach_type, attach_btf_id) = match spec.kind {
             Kind::RawTp => (load::PROG_TYPE_RAW_TRACEPOINT, 0, 0),
+            Kind::PerfEvent => (load::PROG_TYPE_PERF_EVENT, 0, 0),
             Kind::TpBtf => {
-                let id = match btf {
-                    Some(Ok(types)) => types.tracepoint(spec.tracepoint)?,
-                    Some(Err(failure)) => return Err(failure.clone()),
-                    None => 0,
-                };
+                let id = host.tracepoint(spec)?;
                 (load::PROG_TYPE_TRACING, load::TRACE_RAW_TP, id)
             }
         };
@@ -185,6 +212,9 @@ impl Probes {
 
     fn attach_one(&mut self, i: usize) {
         let spec = self.health[i].spec;
+        if spec.kind == Kind::PerfEvent {
+            return;
+        }
         let Some(loaded) = &mut self.loaded[i] else {
             return;
         };
@@ -272,52 +302,6 @@ impl Probes {
     }
 }
 
-/// What was found in the kernel's BTF.
-struct Types {
-    globals: Globals,
-    partial: Option<Failure>,
-    tracepoints: Vec<(&'static str, Result<u32, Failure>)>,
-}
-
-impl Types {
-    fn read(options: &Options) -> Result<Self, Failure> {
-        let path = options.root.join(btf::VMLINUX);
-        let bytes = std::fs::read(&path).map_err(|e| Failure {
-            step: Step::Btf,
-            errno: e.raw_os_error(),
-            detail: format!("reading {}", path.display()),
-        })?;
-        let failure = |e: btf::Error| Failure {
-            step: Step::Btf,
-            errno: None,
-            detail: e.to_string(),
-        };
-        let types = Btf::parse(&bytes).map_err(failure)?;
-        let (globals, partial) = object::offsets(&types)?;
-        let tracepoints = options
-            .programs
-            .iter()
-            .filter(|spec| spec.kind == Kind::TpBtf)
-            .map(|spec| {
-                let id = types.tracepoint(spec.tracepoint).map_err(failure);
-                (spec.tracepoint, id)
-            })
-            .collect();
-        Ok(Self {
-            globals,
-            partial,
-            tracepoints,
-        })
-    }
-
-    fn tracepoint(&self, name: &str) -> Result<u32, Failure> {
-        self.tracepoints
-            .iter()
-            .find(|(tracepoint, _)| *tracepoint == name)
-            .map_or(Ok(0), |(_, id)| id.clone())
-    }
-}
-
 /// Loads once more with a log, for the verifier's last word.
 fn refused(program: &load::Program<'_>, error: &io::Error) -> Failure {
     let mut log = vec![0; 256 * 1024];
@@ -340,42 +324,9 @@ fn last_line(log: &[u8]) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// One more than the highest possible CPU id: the masks need not be contiguous. Where sysfs is
-/// missing, what sysconf(3) says.
-fn possible_cpus(options: &Options) -> u32 {
-    std::fs::read_to_string(options.root.join("sys/devices/system/cpu/possible"))
-        .ok()
-        .and_then(|list| highest_cpu(&list))
-        .map_or_else(
-            || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
-            |highest| highest + 1,
-        )
-}
-
-/// The highest id in a CPU list such as `0-3,8-11`.
-fn highest_cpu(list: &str) -> Option<u32> {
-    list.trim()
-        .split([',', '-'])
-        .map(|id| id.parse().ok())
-        .collect::<Option<Vec<u32>>>()?
-        .into_iter()
-        .max()
-        .filter(|&id| id < 1 << 16)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn possible_masks_may_have_holes() {
-        assert_eq!(highest_cpu("0-1\n"), Some(1));
-        assert_eq!(highest_cpu("0"), Some(0));
-        assert_eq!(highest_cpu("0-3,8-11,32"), Some(32));
-        assert_eq!(highest_cpu(""), None);
-        assert_eq!(highest_cpu("0-x"), None);
-        assert_eq!(highest_cpu("0-4294967295"), None);
-    }
 
     #[test]
     fn the_verifiers_last_word_is_not_its_statistics() {

@@ -9,6 +9,9 @@ pub enum Kind {
     RawTp,
     /// `tp_btf`: follows typed pointers, needs the kernel's BTF.
     TpBtf,
+    /// `perf_event`: loaded with the others, and run by the events that
+    /// [`Sampler`](crate::Sampler) opens.
+    PerfEvent,
 }
 
 /// One row of [`PROGRAMS`].
@@ -16,7 +19,7 @@ pub enum Kind {
 pub struct Spec {
     /// Name of the program, in the object and (cut to 15 bytes) in the kernel.
     pub name: &'static str,
-    /// The tracepoint it is attached to.
+    /// The tracepoint it is attached to; of a `perf_event` program the event.
     pub tracepoint: &'static str,
     /// How it is attached.
     pub kind: Kind,
@@ -28,6 +31,8 @@ pub struct Spec {
     pub with: &'static [&'static str],
     /// What is shown in its place when it is not attached.
     pub replaced_by: &'static str,
+    /// Whether it does nothing but find stalls: left out where no thresholds are given.
+    pub only_stalls: bool,
 }
 
 /// Every program that runs on a live host, in the order of attaching: exit before entry before
@@ -41,6 +46,7 @@ pub const PROGRAMS: &[Spec] = &[
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
         with: &["softirq_entry"],
         replaced_by: "counts from /proc/softirqs, time from the softirq column of /proc/stat",
+        only_stalls: false,
     },
     Spec {
         name: "softirq_entry",
@@ -50,6 +56,7 @@ pub const PROGRAMS: &[Spec] = &[
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
         with: &["softirq_exit"],
         replaced_by: "counts from /proc/softirqs, time from the softirq column of /proc/stat",
+        only_stalls: false,
     },
     Spec {
         name: "softirq_raise",
@@ -59,6 +66,7 @@ pub const PROGRAMS: &[Spec] = &[
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
         with: &["softirq_entry"],
         replaced_by: "ksoftirqd's run-queue delay from /proc/PID/schedstat",
+        only_stalls: false,
     },
     Spec {
         name: "irq_handler_exit",
@@ -68,6 +76,7 @@ pub const PROGRAMS: &[Spec] = &[
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
         with: &["irq_handler_entry"],
         replaced_by: "counts from /proc/interrupts, time from the irq column of /proc/stat",
+        only_stalls: false,
     },
     Spec {
         name: "irq_handler_entry",
@@ -77,15 +86,39 @@ pub const PROGRAMS: &[Spec] = &[
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
         with: &["irq_handler_exit"],
         replaced_by: "counts from /proc/interrupts, time from the irq column of /proc/stat",
+        only_stalls: false,
     },
     Spec {
         name: "sched_switch",
         tracepoint: "sched_switch",
         kind: Kind::TpBtf,
-        measures: "ksoftirqd: time running, runs, time runnable but not running",
+        measures: "run-queue delay of every task; ksoftirqd: time running, runs, time runnable but \
+                   not running; tasks that keep the CPU",
         needs: "Linux 5.10, CAP_BPF and CAP_PERFMON, /sys/kernel/btf/vmlinux",
         with: &[],
         replaced_by: "ksoftirqd's /proc/PID/schedstat",
+        only_stalls: false,
+    },
+    Spec {
+        name: "hrtimer_expire_entry",
+        tracepoint: "hrtimer_expire_entry",
+        kind: Kind::TpBtf,
+        measures: "what each CPU runs, at the scheduler's tick; interrupts that were off",
+        needs: "Linux 5.10, CAP_BPF and CAP_PERFMON, /sys/kernel/btf/vmlinux, /proc/kallsyms with \
+                addresses (CAP_SYSLOG, kernel.kptr_restrict below 2)",
+        with: &["sched_switch"],
+        replaced_by: "stalls without a culprit; interrupts off only while the sampler runs",
+        only_stalls: true,
+    },
+    Spec {
+        name: "sample",
+        tracepoint: "cpu-clock",
+        kind: Kind::PerfEvent,
+        measures: "what a CPU runs, 1,000 times a second, while somebody looks",
+        needs: "Linux 5.10, CAP_BPF and CAP_PERFMON",
+        with: &["sched_switch"],
+        replaced_by: "what each CPU runs at the scheduler's tick only",
+        only_stalls: true,
     },
 ];
 
@@ -98,6 +131,8 @@ pub enum Step {
     Map,
     /// The kernel's BTF is missing or lacks a type.
     Btf,
+    /// An address is missing in /proc/kallsyms, or hidden.
+    Symbols,
     /// The kernel or its verifier refused the program.
     Load,
     /// The tracepoint does not exist or refused the program.
@@ -123,6 +158,7 @@ impl fmt::Display for Failure {
             Step::Object => "object",
             Step::Map => "map",
             Step::Btf => "BTF",
+            Step::Symbols => "kallsyms",
             Step::Load => "load",
             Step::Attach => "attach",
             Step::With => "needs",
@@ -142,7 +178,8 @@ impl std::error::Error for Failure {}
 pub struct Health {
     /// Its row in the table.
     pub spec: &'static Spec,
-    /// The kernel's id of the program while it is attached.
+    /// The kernel's id of the program while it is attached; of a `perf_event` program while it is
+    /// loaded.
     pub attached: Result<u32, Failure>,
     /// A part of it that is left out although it is attached, and why.
     pub partial: Option<Failure>,

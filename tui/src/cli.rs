@@ -1,5 +1,6 @@
 //! Arguments.
 
+pub(crate) mod selftest;
 mod stall;
 
 use std::path::PathBuf;
@@ -211,6 +212,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Make known trouble on this host, for a short time, and say what stalltop saw of it
+    #[command(after_help = selftest::STATUS)]
+    Selftest(Box<selftest::SelftestArgs>),
     /// Print one JSON object per tick
     Stream {
         /// Stop after this time, for example 5s [default: at Ctrl-C]

@@ -5,6 +5,7 @@ mod confirm;
 mod doctor;
 mod drop_caches;
 mod record;
+mod selftest;
 mod stream;
 mod switch;
 mod top;
@@ -85,6 +86,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Some(file) => stream::from_recording(&file),
             None => stream::live(duration, &live, JournalWatch::new(journal)),
         },
+        Some(Command::Selftest(args)) => selftest::run(&args, cli.read_only),
         Some(Command::Replay {
             file,
             speed,

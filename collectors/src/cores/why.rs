@@ -1,16 +1,18 @@
 //! Why one of our eBPF programs is not attached, in a person's terms.
 
 use stalltop_model::Reason;
-use stalltop_probes::{Failure, Spec, Step};
+use stalltop_probes::{Failure, Kind, Spec, Step};
 
 use crate::env::{Capabilities, Env, KernelVersion};
 
-/// The tracepoint of a program as the kernel's `events` folder names it.
+/// The tracepoint of a program as the kernel's `events` folder names it; `perf:` and the event for
+/// one that a perf event runs.
 pub(crate) fn hook(spec: &Spec) -> String {
-    let system = if spec.tracepoint.starts_with("sched_") {
-        "sched"
-    } else {
-        "irq"
+    let system = match spec.tracepoint {
+        _ if spec.kind == Kind::PerfEvent => "perf",
+        name if name.starts_with("sched_") => "sched",
+        name if name.starts_with("hrtimer_") => "timer",
+        _ => "irq",
     };
     format!("{system}:{}", spec.tracepoint)
 }
@@ -48,6 +50,11 @@ pub(crate) fn refused(env: &Env, spec: &Spec, failure: &Failure) -> Reason {
         }
         (Step::Attach, Some(ENOENT)) => Reason::NoTracepoint {
             name: hook(spec).into(),
+        },
+        (Step::Symbols, Some(EPERM)) => Reason::Setting {
+            name: "kernel.kptr_restrict".into(),
+            have: "hiding addresses".into(),
+            need: "1, and CAP_SYSLOG".into(),
         },
         (Step::Btf, Some(ENOENT)) => Reason::NoBtf,
         (Step::Btf, None) => Reason::NoBtfField {

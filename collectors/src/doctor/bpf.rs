@@ -45,7 +45,7 @@ pub(super) fn checks(env: &Env) -> Vec<Check> {
             let reason = Reading::Off(why::refused(env, health.spec, partial));
             checks.push(row(
                 "eBPF",
-                "ksoftirqd's waiting time",
+                "run-queue delay and tasks that keep the CPU",
                 reason,
                 health.spec.replaced_by,
             ));

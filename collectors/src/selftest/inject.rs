@@ -9,6 +9,7 @@ mod no_resched;
 mod pending;
 
 use std::ffi::CString;
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -90,8 +91,7 @@ pub fn run(order: &Order, out: &mut impl Write) -> io::Result<()> {
     set_name(&CString::new(order.injector.comm())?)?;
     let mut cpus = CpuSet::new();
     cpus.set(order.cpu as usize);
-    sched_setaffinity(None, &cpus)
-        .map_err(|e| about(&format!("to run on CPU {}", order.cpu), e.into()))?;
+    sched_setaffinity(None, &cpus).map_err(about(format!("to run on CPU {}", order.cpu)))?;
     let mut trouble: Box<dyn Trouble> = match order.injector {
         Injector::Pending => Box::new(pending::Pending::new()?),
         Injector::Handler => Box::new(network::Handler::new()?),
@@ -120,9 +120,12 @@ fn say(out: &mut impl Write, line: &Line) -> io::Result<()> {
     out.flush()
 }
 
-/// An error with what was tried.
-fn about(what: &str, error: io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+/// Adds what was tried to an error.
+pub(super) fn about<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    }
 }
 
 /// Now, ns.

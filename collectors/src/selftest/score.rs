@@ -5,6 +5,7 @@ use stalltop_model::sample::{Pause, Stall, StallKind, Vector};
 
 use super::inject::Injected;
 use super::plan::{Class, Injector};
+use super::trace::Span;
 
 /// How far the ends of a row and of an injection may lie apart and still be the same thing, ns.
 const SLACK_NS: u64 = 1_000_000;
@@ -212,6 +213,44 @@ pub fn quantile(sorted: &[u64], percent: usize) -> u64 {
     sorted.get(rank.saturating_sub(1)).copied().unwrap_or(0)
 }
 
+/// What the kernel's own trace says of the injections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Second {
+    /// Injections that were judged.
+    pub injected: u32,
+    /// Of these, those that the trace has as well.
+    pub seen: u32,
+    /// How far its length and the injector's own clock lie apart, ns: the median.
+    pub apart_p50_ns: u64,
+    /// The largest.
+    pub apart_max_ns: u64,
+}
+
+/// Compares the injector's clock with the trace's.
+pub fn second(injector: Injector, pid: u32, injected: &[Injected], spans: &[Span]) -> Second {
+    let mut second = Second::default();
+    let mut apart = Vec::new();
+    for injected in injected {
+        let duration_ns = injected.duration_ns();
+        if Class::of(duration_ns).is_none() {
+            continue;
+        }
+        second.injected += 1;
+        let nearest = spans
+            .iter()
+            .filter(|s| s.is_of(injector, pid))
+            .filter(|s| s.from_ns <= injected.end_ns && s.to_ns >= injected.begin_ns)
+            .map(|s| (s.to_ns - s.from_ns).abs_diff(duration_ns))
+            .min();
+        apart.extend(nearest);
+    }
+    apart.sort_unstable();
+    second.seen = apart.len() as u32;
+    second.apart_p50_ns = quantile(&apart, 50);
+    second.apart_max_ns = quantile(&apart, 100);
+    second
+}
+
 /// What is promised.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Promise {
@@ -412,6 +451,24 @@ mod tests {
             tolerance_ns: MS,
         });
         assert_eq!(score.classes[1].attributed, 1);
+    }
+
+    #[test]
+    fn the_trace_confirms_what_it_has() {
+        use super::super::trace::What;
+        let span = |begin: u64, length: u64, pid: u32| Span {
+            what: What::Kill(pid),
+            from_ns: begin * MS,
+            to_ns: (begin + length) * MS,
+        };
+        let second = second(
+            Injector::IrqsOff,
+            77,
+            &[injected(100, 20), injected(200, 20), injected(300, 1)],
+            &[span(99, 22, 77), span(200, 20, 78)],
+        );
+        assert_eq!((second.injected, second.seen), (2, 1));
+        assert_eq!((second.apart_p50_ns, second.apart_max_ns), (2 * MS, 2 * MS));
     }
 
     #[test]

@@ -11,6 +11,10 @@
 //! take the pending stamp can raise the same vector again; that raise's delay is then not
 //! measured. No wrong delay can come of it.
 //!
+//! A delay or a handler past its threshold becomes an event; that path is out of line. What is always
+//! paid for it is one comparison and, for the interrupts-off detection, one store: an entry or an
+//! exit fires with interrupts on.
+//!
 //! Attach exit, then entry, then raise: a stamp set by raise that no entry clears would show as a
 //! delay of seconds.
 
@@ -22,7 +26,10 @@ use aya_ebpf::{
     maps::Array,
     programs::RawTracePointContext,
 };
+use stalltop_wire::stall::kind;
 use stalltop_wire::{BUCKETS, Cpu, VECTORS, Vector, bucket};
+
+use crate::stall::{HANDLER_NS, NO_NEXT, PENDING_NS, emit};
 
 /// One slot per possible CPU; the loader sets the number of entries.
 #[map]
@@ -109,6 +116,7 @@ pub fn softirq_entry(ctx: RawTracePointContext) -> i32 {
         };
         let now = now();
         (*v).entered_ns = now;
+        (*cpu).softirq_ns = now;
         let raised = (*v).raised_ns;
         if raised != 0 {
             (*v).raised_ns = 0;
@@ -120,6 +128,11 @@ pub fn softirq_entry(ctx: RawTracePointContext) -> i32 {
             }
             let slot = (&raw mut (*v).delay_hist).cast::<u64>().add(slot(delay));
             *slot += 1;
+            if delay >= PENDING_NS.load() {
+                let nr = arg(&ctx, 0);
+                (*cpu).draining = nr + 1;
+                emit(cpu, kind::PENDING | nr << 8 | NO_NEXT, raised, raised, now);
+            }
         }
     }
     0
@@ -139,7 +152,9 @@ pub fn softirq_exit(ctx: RawTracePointContext) -> i32 {
             return 0;
         }
         (*v).entered_ns = 0;
-        let time = now().wrapping_sub(entered);
+        let now = now();
+        (*cpu).softirq_ns = now;
+        let time = now.wrapping_sub(entered);
         (*v).time_ns += time;
         let max = (&raw mut (*v).max_ns).cast::<u64>().add(parity(cpu));
         if time > *max {
@@ -147,6 +162,24 @@ pub fn softirq_exit(ctx: RawTracePointContext) -> i32 {
         }
         let slot = (&raw mut (*v).hist).cast::<u64>().add(slot(time));
         *slot += 1;
+        if time >= HANDLER_NS.load() {
+            let what = kind::HANDLER | arg(&ctx, 0) << 8 | NO_NEXT;
+            emit(cpu, what, entered, entered, now);
+        }
+        // Only of the handler that was entered late: another vector's may have been lost with it.
+        if (*cpu).draining != 0 {
+            let nr = arg(&ctx, 0);
+            if (*cpu).draining == nr + 1 {
+                emit(
+                    cpu,
+                    kind::DRAINED | nr << 8 | NO_NEXT,
+                    entered,
+                    entered,
+                    now,
+                );
+            }
+            (*cpu).draining = 0;
+        }
     }
     0
 }

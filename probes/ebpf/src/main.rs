@@ -9,6 +9,10 @@ mod cores;
 mod empty;
 #[cfg(target_arch = "bpf")]
 mod sched;
+#[cfg(target_arch = "bpf")]
+mod stall;
+#[cfg(target_arch = "bpf")]
+mod timer;
 
 /// The kernel's GPL-only helpers (`bpf_ktime_get_ns` among them) ask for this.
 #[cfg(target_arch = "bpf")]

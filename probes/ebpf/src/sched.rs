@@ -1,4 +1,5 @@
-//! ksoftirqd on this CPU: time running, number of runs, time runnable but not running.
+//! Switches of tasks on this CPU: every task's wait for it, ksoftirqd's time, and tasks that kept it
+//! although they were to leave it.
 //!
 //! Hooks `sched_switch` as `tp_btf`: the task pointers are read without a helper, at offsets that
 //! user space finds in the running kernel's BTF and puts into the read-only globals below, where
@@ -7,20 +8,24 @@
 //! Run-queue delay comes from this hook alone: when the tracepoint fires, `sched_info_arrive`
 //! (kernel/sched/stats.h) has not yet reset `sched_info.last_queued`, and `rq->clock` is what the
 //! kernel itself will subtract it from. It covers a wakeup as well as a preemption.
+//!
+//! The current task is still the one that leaves: what an event says of a task is of that one.
 
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
-use stalltop_wire::NO_OFFSET;
+use stalltop_wire::stall::kind;
+use stalltop_wire::{Cpu, NO_OFFSET, VECTORS, Vector};
 
 use crate::cores::{now, parity, this_cpu};
+use crate::stall::{KSOFTIRQD_NS, LATE_NS, NO_VECTOR, RESCHED_NS, emit, oldest_pending};
 
 #[unsafe(no_mangle)]
 static TASK_PID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_LAST_QUEUED: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
-static TASK_CFS_RQ: Global<u64> = Global::new(NO_OFFSET);
+pub(crate) static TASK_CFS_RQ: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
-static CFS_RQ_RQ: Global<u64> = Global::new(NO_OFFSET);
+pub(crate) static CFS_RQ_RQ: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
 static RQ_CLOCK: Global<u64> = Global::new(NO_OFFSET);
 
@@ -29,7 +34,7 @@ static RQ_CLOCK: Global<u64> = Global::new(NO_OFFSET);
 /// # Safety
 /// `base` is a pointer the verifier tracks by type, and a `T` lies at `offset` by the kernel's BTF.
 #[inline(always)]
-unsafe fn field<T: Copy>(base: *const u8, offset: &Global<u64>) -> T {
+pub(crate) unsafe fn field<T: Copy>(base: *const u8, offset: &Global<u64>) -> T {
     // SAFETY: the caller's; the verifier checks the access against the kernel's types.
     unsafe { base.add(offset.load() as usize).cast::<T>().read_volatile() }
 }
@@ -41,29 +46,80 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
     // `struct task_struct *` (include/trace/events/sched.h).
     unsafe {
         (*cpu).switches += 1;
-        let ksoftirqd = (&raw const (*cpu).ksoftirqd_pid).read_volatile();
         let prev: *const u8 = ctx.arg(1);
         let next: *const u8 = ctx.arg(2);
-        // pid 0 is the idle task of every CPU, and of a slot that user space has not filled in.
+        let prev_pid = u64::from(field::<u32>(prev, &TASK_PID));
+        let next_pid = u64::from(field::<u32>(next, &TASK_PID));
+        let now = now();
+        let switched = (*cpu).switched_ns;
+        (*cpu).switched_ns = now;
+        if prev_pid == 0 {
+            (*cpu).busy_ns = now;
+        }
+        // pid 0 is the idle task of every CPU, which waits for nothing.
+        let wait = if next_pid == 0 { 0 } else { wait(next) };
+        if wait != 0 {
+            (*cpu).run_delays += 1;
+            (*cpu).run_delay_ns += wait;
+            let max = (&raw mut (*cpu).run_delay_max_ns)
+                .cast::<u64>()
+                .add(parity(cpu));
+            if wait > *max {
+                *max = wait;
+            }
+        }
+        let seen = (*cpu).resched_seen_ns;
+        if seen != 0 {
+            (*cpu).resched_seen_ns = 0;
+            // Set by a sample that interrupted a switch, it would be the stamp of another task.
+            if seen > switched && prev_pid != 0 && now - seen >= LATE_NS {
+                let clear = (*cpu).resched_clear_ns;
+                let earliest = if clear > switched { clear } else { switched };
+                resched(cpu, next_pid, earliest, seen, wait);
+            }
+        }
+        // 0 while user space has not filled it in.
+        let ksoftirqd = (&raw const (*cpu).ksoftirqd_pid).read_volatile();
         if ksoftirqd == 0 {
             return 0;
         }
-        if u64::from(field::<u32>(prev, &TASK_PID)) == ksoftirqd {
+        if prev_pid == ksoftirqd {
             let since = (*cpu).ksoftirqd_since_ns;
             if since != 0 {
                 (*cpu).ksoftirqd_since_ns = 0;
-                (*cpu).ksoftirqd_ns += now().wrapping_sub(since);
+                (*cpu).ksoftirqd_ns += now.wrapping_sub(since);
             }
             return 0;
         }
-        if u64::from(field::<u32>(next, &TASK_PID)) != ksoftirqd {
+        if next_pid != ksoftirqd {
             return 0;
         }
-        (*cpu).ksoftirqd_since_ns = now();
+        (*cpu).ksoftirqd_since_ns = now;
         (*cpu).ksoftirqd_runs += 1;
-        if TASK_LAST_QUEUED.load() == NO_OFFSET || RQ_CLOCK.load() == NO_OFFSET {
-            return 0;
+        if wait != 0 {
+            (*cpu).ksoftirqd_wait_ns += wait;
+            let max = (&raw mut (*cpu).ksoftirqd_wait_max_ns)
+                .cast::<u64>()
+                .add(parity(cpu));
+            if wait > *max {
+                *max = wait;
+            }
+            if wait >= KSOFTIRQD_NS.load() {
+                starved(cpu, next_pid, now, wait);
+            }
         }
+    }
+    0
+}
+
+/// For how long the task that is switched in was runnable; 0 where the kernel does not say.
+#[inline(always)]
+unsafe fn wait(next: *const u8) -> u64 {
+    if TASK_LAST_QUEUED.load() == NO_OFFSET || RQ_CLOCK.load() == NO_OFFSET {
+        return 0;
+    }
+    // SAFETY: a typed pointer and its fields by the kernel's BTF.
+    unsafe {
         let queued: u64 = field(next, &TASK_LAST_QUEUED);
         if queued == 0 {
             return 0;
@@ -72,15 +128,58 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         let rq: *const u8 = field(cfs_rq, &CFS_RQ_RQ);
         let clock: u64 = field(rq, &RQ_CLOCK);
         // Clocks of two CPUs' run queues differ a little; the kernel too takes such a wait as none.
-        if clock > queued {
-            let wait = clock - queued;
-            (*cpu).ksoftirqd_wait_ns += wait;
-            let max = (&raw mut (*cpu).ksoftirqd_wait_max_ns)
-                .cast::<u64>()
-                .add(parity(cpu));
-            if wait > *max {
-                *max = wait;
-            }
+        if clock > queued { clock - queued } else { 0 }
+    }
+}
+
+/// ksoftirqd waited: a stall from when on a vector was pending, too.
+///
+/// # Safety
+/// `cpu` is this CPU's slot.
+#[inline(never)]
+unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) -> u64 {
+    // SAFETY: the caller's; the vector is in bounds.
+    unsafe {
+        let nr = oldest_pending(cpu);
+        if nr >= VECTORS as u64 {
+            return 0;
+        }
+        let raised = (*(&raw mut (*cpu).vectors).cast::<Vector>().add(nr as usize)).raised_ns;
+        let queued = now - wait;
+        let start = if queued > raised { queued } else { raised };
+        if now - start >= KSOFTIRQD_NS.load() {
+            emit(
+                cpu,
+                kind::KSOFTIRQD | nr << 8 | pid << 32,
+                start,
+                start,
+                now,
+            );
+        }
+    }
+    0
+}
+
+/// A task leaves the CPU that was seen to be told to. When it was told lies between `earliest` and
+/// `seen`; where the task that follows was queued between these two, it was then.
+///
+/// # Safety
+/// `cpu` is this CPU's slot.
+#[inline(never)]
+unsafe fn resched(cpu: *mut Cpu, next_pid: u64, earliest: u64, seen: u64, wait: u64) -> u64 {
+    let what = kind::RESCHED | NO_VECTOR | next_pid << 32;
+    // SAFETY: the caller's.
+    unsafe {
+        let now = (*cpu).switched_ns;
+        let queued = now - wait;
+        let exact = queued >= earliest && queued <= seen && wait != 0;
+        let (start, earliest) = if exact {
+            (queued, queued)
+        } else {
+            (seen, earliest)
+        };
+        if earliest != 0 && now - earliest >= RESCHED_NS.load() {
+            emit(cpu, what, start, earliest, now);
         }
     }
     0

@@ -8,10 +8,14 @@ use super::{Cmd, Request, bpf, bpf_fd, object_name};
 
 /// `BPF_MAP_TYPE_ARRAY`.
 pub const MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_RINGBUF`.
+pub const MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_F_RDONLY_PROG`: programs may read the map, not write it.
 pub const F_RDONLY_PROG: u32 = 1 << 7;
 /// `BPF_F_MMAPABLE`: the map may be mapped into user space.
 pub const F_MMAPABLE: u32 = 1 << 10;
+/// `BPF_PROG_TYPE_PERF_EVENT`.
+pub const PROG_TYPE_PERF_EVENT: u32 = 7;
 /// `BPF_PROG_TYPE_RAW_TRACEPOINT`.
 pub const PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 /// `BPF_PROG_TYPE_TRACING`.
@@ -102,19 +106,65 @@ unsafe impl Request for EnableStats {}
 /// # Errors
 /// `EPERM` without CAP_BPF (or CAP_SYS_ADMIN), `ENOMEM`, `EINVAL` for flags the kernel lacks.
 pub fn create_array(name: &str, value_size: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
-    bpf_fd(
-        Cmd::MapCreate,
-        &mut MapCreate {
-            map_type: MAP_TYPE_ARRAY,
-            key_size: 4,
-            value_size,
-            max_entries: entries,
-            map_flags: flags,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: object_name(name),
-        },
-    )
+    create_map(&|| MapCreate {
+        map_type: MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size,
+        max_entries: entries,
+        map_flags: flags,
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    })
+}
+
+/// Creates a ring buffer of so many bytes: a power of two and a multiple of the page size.
+///
+/// # Errors
+/// As [`create_array`]; `EINVAL` before 5.8.
+pub fn create_ringbuf(name: &str, bytes: u32) -> io::Result<OwnedFd> {
+    create_map(&|| MapCreate {
+        map_type: MAP_TYPE_RINGBUF,
+        key_size: 0,
+        value_size: 0,
+        max_entries: bytes,
+        map_flags: 0,
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    })
+}
+
+/// Kernels before 5.11 charge a map's memory to the user's RLIMIT_MEMLOCK, 64 KB on many systems:
+/// where that is in the way the limit of this process is raised, for which CAP_SYS_RESOURCE is
+/// needed.
+fn create_map(request: &dyn Fn() -> MapCreate) -> io::Result<OwnedFd> {
+    let create = || bpf_fd(Cmd::MapCreate, &mut request());
+    create().or_else(|e| {
+        if e.raw_os_error() == Some(libc::EPERM) && raise_memlock() {
+            create()
+        } else {
+            Err(e)
+        }
+    })
+}
+
+/// Lifts this process's limit on locked memory. False where it was lifted already, or may not be.
+fn raise_memlock() -> bool {
+    let mut limit = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the structure is large enough and lives.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0
+        || limit.rlim_cur == libc::RLIM_INFINITY
+    {
+        return false;
+    }
+    limit.rlim_cur = libc::RLIM_INFINITY;
+    limit.rlim_max = libc::RLIM_INFINITY;
+    // SAFETY: as above.
+    unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const limit) == 0 }
 }
 
 /// Writes the whole value of entry 0 of an array map and freezes it, so that the verifier may take

@@ -30,7 +30,7 @@ pub const CPUS_MAP: &str = "CPUS";
 /// An offset global that holds this value names a field the running kernel does not have.
 pub const NO_OFFSET: u64 = u64::MAX;
 
-/// The offsets that `sched_switch` needs, as the names of the object's read-only globals.
+/// Offsets of fields, as the names of the object's read-only globals.
 pub mod offset {
     /// `task_struct.pid`.
     pub const TASK_PID: &str = "TASK_PID";
@@ -42,6 +42,38 @@ pub mod offset {
     pub const CFS_RQ_RQ: &str = "CFS_RQ_RQ";
     /// `rq.clock`.
     pub const RQ_CLOCK: &str = "RQ_CLOCK";
+    /// `rq.prev_steal_time_rq`.
+    pub const RQ_STEAL: &str = "RQ_STEAL";
+    /// `task_struct.thread_info.flags`.
+    pub const TASK_TI_FLAGS: &str = "TASK_TI_FLAGS";
+    /// `hrtimer.function`.
+    pub const HRTIMER_FUNCTION: &str = "HRTIMER_FUNCTION";
+    /// `hrtimer.node.expires`.
+    pub const HRTIMER_EXPIRES: &str = "HRTIMER_EXPIRES";
+}
+
+/// Addresses in the kernel, as the names of the object's read-only globals; 0 where unknown.
+pub mod address {
+    /// The tick's timer function from 6.9 on.
+    pub const TICK_NOHZ_HANDLER: &str = "TICK_NOHZ_HANDLER";
+    /// The tick's timer function before.
+    pub const TICK_SCHED_TIMER: &str = "TICK_SCHED_TIMER";
+    /// `__entry_text_start`: where the code begins by which interrupts enter the kernel.
+    pub const ENTRY_START: &str = "ENTRY_START";
+    /// `__entry_text_end`.
+    pub const ENTRY_END: &str = "ENTRY_END";
+}
+
+/// The machine's architecture, whose registers the sampler finds in its context.
+pub mod arch {
+    /// Name of the read-only global.
+    pub const GLOBAL: &str = "ARCH";
+    /// None of the others: samples come without registers.
+    pub const OTHER: u64 = 0;
+    /// x86-64.
+    pub const X86_64: u64 = 1;
+    /// arm64.
+    pub const ARM64: u64 = 2;
 }
 
 /// What one CPU measured of one softirq vector. The first cache line is all that an entry and an
@@ -107,7 +139,7 @@ pub struct Cpu {
     pub softirq_ns: u64,
     /// The vector, plus 1, whose handler runs after a stall of kind `PENDING` was told; else 0.
     pub draining: u64,
-    /// When the last switch of tasks was: the task that runs now has run since then.
+    /// When the last switch of tasks was; interrupts were on. The task that runs now has run since then.
     pub switched_ns: u64,
     /// When the idle task was last switched out.
     pub busy_ns: u64,

@@ -16,6 +16,10 @@ pub const STALLS_MAP: &str = "STALLS";
 pub const STALLS_BYTES: u32 = 256 * 1024;
 /// Global that holds how many samples each CPU's ring has; a power of two.
 pub const SAMPLE_SLOTS: &str = "SAMPLE_SLOTS";
+/// Global that holds the bits of `thread_info.flags` that ask for a reschedule; 0 where unknown.
+pub const NEED_RESCHED: &str = "NEED_RESCHED";
+/// Global that is 1 where the sampler's interrupts are not maskable.
+pub const SAMPLER_NMI: &str = "SAMPLER_NMI";
 /// Return addresses in a sample; the rest of a deeper stack is left out at its outer end.
 pub const FRAMES: usize = 52;
 
@@ -39,7 +43,8 @@ pub mod kind {
     pub const DRAINED: u64 = 6;
 }
 
-/// The thresholds in ns, as the names of the object's read-only globals; 0 switches a kind off.
+/// The thresholds in ns, as the names of the object's read-only globals; `u64::MAX` switches a kind
+/// off.
 pub mod threshold {
     /// Kind 1.
     pub const PENDING: &str = "PENDING_NS";

@@ -36,6 +36,7 @@ const fn nothing(name: &'static str, tracepoint: &'static str) -> Spec {
         needs: "",
         with: &[],
         replaced_by: "",
+        only_stalls: false,
     }
 }
 

@@ -106,25 +106,30 @@ impl<'a> Desk<'a> {
 
     /// Asks for a confirmation, unless `--yes` gave it.
     pub(crate) fn confirm(&self, word: Option<&str>) -> Result<(), ChangeError> {
-        if self.args.yes {
-            return Ok(());
-        }
-        let not = |how: &str| Err(ChangeError::NotConfirmed { how: how.into() });
-        if !io::stdin().is_terminal() {
-            return not("there is no terminal to ask on; --yes confirms");
-        }
-        let answer = match word {
-            Some(word) => ask(&format!(
-                "type {word} to go on, anything else leaves all as it is: "
-            )),
-            None => ask("go on? [y/N] "),
-        };
-        let yes = match word {
-            Some(word) => answer == word,
-            None => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),
-        };
-        if yes { Ok(()) } else { not("left as it is") }
+        confirm(self.args.yes, word)
     }
+}
+
+/// Asks for a confirmation, by a word where one is given, unless `yes` is one.
+pub(crate) fn confirm(yes: bool, word: Option<&str>) -> Result<(), ChangeError> {
+    if yes {
+        return Ok(());
+    }
+    let not = |how: &str| Err(ChangeError::NotConfirmed { how: how.into() });
+    if !io::stdin().is_terminal() {
+        return not("there is no terminal to ask on; --yes confirms");
+    }
+    let answer = match word {
+        Some(word) => ask(&format!(
+            "type {word} to go on, anything else leaves all as it is: "
+        )),
+        None => ask("go on? [y/N] "),
+    };
+    let yes = match word {
+        Some(word) => answer == word,
+        None => matches!(answer.to_ascii_lowercase().as_str(), "y" | "yes"),
+    };
+    if yes { Ok(()) } else { not("left as it is") }
 }
 
 /// Reads a journal; says on stderr what is wrong with it.

@@ -26,10 +26,10 @@ impl IrqsOff {
         let place = Place::OwnRawTracepoint {
             tgid: std::process::id(),
         };
-        let spinner = Spinner::load(place, "st_irqs_off")
-            .map_err(|e| about("to load a tracepoint program", e))?;
+        let spinner =
+            Spinner::load(place, "st_irqs_off").map_err(about("to load a tracepoint program"))?;
         let link = attach_raw_tracepoint(spinner.program().as_fd(), Some(c"signal_generate"))
-            .map_err(|e| about("to attach to signal:signal_generate", e))?;
+            .map_err(about("to attach to signal:signal_generate"))?;
         Ok(Self {
             spinner,
             _link: link,

@@ -25,8 +25,8 @@ impl Ksoftirqd {
     pub(super) fn new() -> io::Result<Self> {
         let handler = Handler::new()?;
         let spinner = Spinner::load(Place::Packet, "st_ksoftirqd")
-            .map_err(|e| about("to load a packet program", e))?;
-        isolate::first_in_first_out().map_err(|e| about("real-time priority", e))?;
+            .map_err(about("to load a packet program"))?;
+        isolate::first_in_first_out().map_err(about("real-time priority"))?;
         Ok(Self { handler, spinner })
     }
 }
@@ -39,7 +39,7 @@ impl Trouble for Ksoftirqd {
         };
         self.spinner
             .run(Place::Packet)
-            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
+            .map_err(about("BPF_PROG_TEST_RUN"))?;
         Ok(self.spinner.held()?.map(|held| Injected {
             from_ns: handler.begin_ns,
             begin_ns: handler.end_ns,

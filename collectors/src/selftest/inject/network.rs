@@ -19,13 +19,13 @@ pub(super) struct Handler {
 
 impl Handler {
     pub(super) fn new() -> io::Result<Self> {
-        isolate::own_network().map_err(|e| about("a network namespace of its own", e))?;
+        isolate::own_network().map_err(about("a network namespace of its own"))?;
         let spinner = Spinner::load(Place::SocketFilter, "st_handler")
-            .map_err(|e| about("to load a socket filter", e))?;
+            .map_err(about("to load a socket filter"))?;
         let socket = UdpSocket::bind("127.0.0.1:0")?;
         socket.connect(socket.local_addr()?)?;
         isolate::filter(socket.as_fd(), spinner.program())
-            .map_err(|e| about("to attach a socket filter", e))?;
+            .map_err(about("to attach a socket filter"))?;
         Ok(Self { spinner, socket })
     }
 
@@ -34,7 +34,7 @@ impl Handler {
         self.spinner.arm(duration_ns)?;
         self.socket
             .send(&[0; 16])
-            .map_err(|e| about("to send a datagram", e))?;
+            .map_err(about("to send a datagram"))?;
         self.spinner.held()
     }
 }

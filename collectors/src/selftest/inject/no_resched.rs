@@ -15,6 +15,7 @@ use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::ClockId;
 
 use super::super::spin::{Place, Spinner};
+use super::super::trace::WAITER;
 use super::{Injected, Trouble, about, now_ns};
 use crate::sys::isolate;
 
@@ -32,11 +33,11 @@ pub(super) struct NoResched {
 impl NoResched {
     pub(super) fn new() -> io::Result<Self> {
         let spinner = Spinner::load(Place::RawTracepoint, "st_no_resched")
-            .map_err(|e| about("to load a tracepoint program", e))?;
+            .map_err(about("to load a tracepoint program"))?;
         let (orders, incoming) = channel::<u64>();
         let (outgoing, answers) = channel();
         std::thread::Builder::new()
-            .name("st-waiter".to_owned())
+            .name(WAITER.to_owned())
             .spawn(move || {
                 // Without it a reschedule is asked for only where the scheduler finds it fair,
                 // which after a sleep it does.
@@ -75,7 +76,7 @@ impl Trouble for NoResched {
         self.spinner.arm(before_ns + duration_ns)?;
         self.spinner
             .run(Place::RawTracepoint)
-            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
+            .map_err(about("BPF_PROG_TEST_RUN"))?;
         let ran_ns = self
             .answers
             .recv_timeout(Duration::from_secs(5))

@@ -17,9 +17,9 @@ pub(super) struct Pending {
 
 impl Pending {
     pub(super) fn new() -> io::Result<Self> {
-        isolate::own_network().map_err(|e| about("a network namespace of its own", e))?;
+        isolate::own_network().map_err(about("a network namespace of its own"))?;
         let spinner = Spinner::load(Place::RaisesNetRx, "st_pending")
-            .map_err(|e| about("to load a packet program", e))?;
+            .map_err(about("to load a packet program"))?;
         Ok(Self { spinner })
     }
 }
@@ -29,7 +29,7 @@ impl Trouble for Pending {
         self.spinner.arm(duration_ns)?;
         self.spinner
             .run(Place::RaisesNetRx)
-            .map_err(|e| about("BPF_PROG_TEST_RUN", e))?;
+            .map_err(about("BPF_PROG_TEST_RUN"))?;
         Ok(self.spinner.held()?.map(|held| Injected {
             from_ns: held.begin_ns,
             begin_ns: held.begin_ns,

@@ -1,0 +1,204 @@
+//! Values of the object's read-only globals: what the programs must know of the running kernel.
+
+use std::path::Path;
+
+use stalltop_wire::stall::{self, StackSample, threshold};
+use stalltop_wire::{address, arch, offset};
+
+use crate::btf::{self, Btf};
+use crate::programs::{Failure, Step};
+use crate::stalls::Thresholds;
+use crate::symbols::Symbols;
+
+/// Names and values.
+pub(crate) type Globals = Vec<(&'static str, u64)>;
+
+/// Bytes that the samples of all CPUs together may take, and how many samples a CPU has at the
+/// least and at the most.
+const SAMPLES_BYTES: usize = 16 * 1024 * 1024;
+const SLOTS: (u64, u64) = (64, 512);
+
+/// Offsets of fields by the kernel's BTF, and what is missing.
+pub(crate) struct Offsets {
+    pub(crate) globals: Globals,
+    /// Why there is no run-queue delay.
+    pub(crate) clock: Option<Failure>,
+    /// Why the tick cannot be told from other timers.
+    pub(crate) timer: Result<(), Failure>,
+    /// Why nobody can be seen to keep the CPU.
+    pub(crate) resched: Option<Failure>,
+}
+
+const CLOCK: &[(&str, &str, &str)] = &[
+    (
+        offset::TASK_LAST_QUEUED,
+        "task_struct",
+        "sched_info.last_queued",
+    ),
+    (offset::TASK_CFS_RQ, "task_struct", "se.cfs_rq"),
+    (offset::CFS_RQ_RQ, "cfs_rq", "rq"),
+    (offset::RQ_CLOCK, "rq", "clock"),
+];
+const TIMER: &[(&str, &str, &str)] = &[
+    (offset::HRTIMER_FUNCTION, "hrtimer", "function"),
+    (offset::HRTIMER_EXPIRES, "hrtimer", "node.expires"),
+];
+const RESCHED: &[(&str, &str, &str)] =
+    &[(offset::TASK_TI_FLAGS, "task_struct", "thread_info.flags")];
+/// Only with CONFIG_PARAVIRT_TIME_ACCOUNTING.
+const STEAL: &[(&str, &str, &str)] = &[(offset::RQ_STEAL, "rq", "prev_steal_time_rq")];
+
+impl Offsets {
+    /// Finds the offsets. A group of which one is missing is left out as a whole.
+    ///
+    /// # Errors
+    /// `task_struct.pid` is missing: nothing works without it.
+    pub(crate) fn find(btf: &Btf<'_>) -> Result<Self, Failure> {
+        let failure = |e: btf::Error| Failure {
+            step: Step::Btf,
+            errno: None,
+            detail: e.to_string(),
+        };
+        let pid = btf.field("task_struct", "pid").map_err(failure)?;
+        let mut globals = vec![(offset::TASK_PID, pid)];
+        let mut group = |fields: &[(&'static str, &str, &str)]| {
+            let found = fields
+                .iter()
+                .map(|(global, structure, path)| Ok((*global, btf.field(structure, path)?)))
+                .collect::<Result<Globals, _>>()
+                .map_err(failure)?;
+            globals.extend(found);
+            Ok(())
+        };
+        let clock = group(CLOCK).err();
+        let timer = group(TIMER);
+        let resched = group(RESCHED).err();
+        // Where it is missing, the samples say so.
+        let _ = group(STEAL);
+        Ok(Self {
+            globals,
+            clock,
+            timer,
+            resched,
+        })
+    }
+}
+
+/// Samples per CPU.
+pub(crate) fn slots(possible_cpus: u32) -> u64 {
+    let fit = SAMPLES_BYTES / size_of::<StackSample>() / possible_cpus.max(1) as usize;
+    // The greatest power of two that is not greater.
+    (1 << fit.max(1).ilog2()).clamp(SLOTS.0, SLOTS.1)
+}
+
+/// What the programs need to find stalls.
+pub(crate) fn stalls(
+    thresholds: &Thresholds,
+    symbols: Option<&Symbols>,
+    slots: u64,
+    nmi: bool,
+    root: &Path,
+) -> Globals {
+    let or_never = |ns| if ns == 0 { u64::MAX } else { ns };
+    let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease"));
+    let symbols = symbols.copied().unwrap_or_default();
+    let arch = std::env::consts::ARCH;
+    vec![
+        (threshold::PENDING, or_never(thresholds.pending_ns)),
+        (threshold::HANDLER, or_never(thresholds.handler_ns)),
+        (threshold::KSOFTIRQD, or_never(thresholds.ksoftirqd_ns)),
+        (threshold::IRQS_OFF, or_never(thresholds.irqs_off_ns)),
+        (threshold::RESCHED, or_never(thresholds.resched_ns)),
+        (stall::SAMPLE_SLOTS, slots),
+        (stall::SAMPLER_NMI, u64::from(nmi)),
+        (
+            stall::NEED_RESCHED,
+            need_resched(arch, version(release.as_deref().unwrap_or_default())),
+        ),
+        (address::TICK_NOHZ_HANDLER, symbols.tick_nohz_handler),
+        (address::TICK_SCHED_TIMER, symbols.tick_sched_timer),
+        (address::ENTRY_START, symbols.entry[0]),
+        (address::ENTRY_END, symbols.entry[1]),
+        (
+            arch::GLOBAL,
+            match arch {
+                "x86_64" => arch::X86_64,
+                "aarch64" => arch::ARM64,
+                _ => arch::OTHER,
+            },
+        ),
+    ]
+}
+
+/// The two first numbers of a kernel release such as `6.1.0-56-cloud-amd64`.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or_default());
+    (
+        numbers.next().unwrap_or_default(),
+        numbers.next().unwrap_or_default(),
+    )
+}
+
+/// The bits of `thread_info.flags` that ask for a reschedule: `TIF_NEED_RESCHED`, and where there is
+/// one `TIF_NEED_RESCHED_LAZY`; 0 where unknown. They are macros, so BTF does not have them.
+fn need_resched(arch: &str, version: (u32, u32)) -> u64 {
+    match arch {
+        // include/asm-generic/thread_info_tif.h
+        "x86_64" if version >= (6, 18) => 1 << 4 | 1 << 5,
+        // arch/x86/include/asm/thread_info.h; before, bit 4 is TIF_SINGLESTEP.
+        "x86_64" if version >= (6, 13) => 1 << 3 | 1 << 4,
+        "x86_64" => 1 << 3,
+        // arch/arm64/include/asm/thread_info.h; before, bit 2 is TIF_NOTIFY_RESUME.
+        "aarch64" if version >= (6, 16) => 1 << 1 | 1 << 2,
+        "aarch64" => 1 << 1,
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_cpus_together_stay_within_the_memory() {
+        for (cpus, expected) in [
+            (1, 512),
+            (2, 512),
+            (64, 512),
+            (65, 256),
+            (96, 256),
+            (256, 128),
+            (512, 64),
+            (4096, 64),
+        ] {
+            assert_eq!(slots(cpus), expected, "{cpus} CPUs");
+        }
+    }
+
+    #[test]
+    fn the_bits_follow_the_version() {
+        assert_eq!(version("6.18.44-fc-v657\n"), (6, 18));
+        assert_eq!(version("5.10.0-46-cloud-amd64"), (5, 10));
+        assert_eq!(version("7.2-rc1"), (7, 2));
+        assert_eq!(version(""), (0, 0));
+        assert_eq!(need_resched("x86_64", (6, 18)), 0x30);
+        assert_eq!(need_resched("x86_64", (6, 17)), 0x18);
+        assert_eq!(need_resched("x86_64", (6, 12)), 0x08);
+        assert_eq!(need_resched("aarch64", (6, 1)), 0x02);
+        assert_eq!(need_resched("riscv64", (6, 18)), 0);
+    }
+
+    #[test]
+    fn off_is_never() {
+        let thresholds = Thresholds {
+            pending_ns: 0,
+            handler_ns: 7,
+            ..Thresholds::default()
+        };
+        let globals = stalls(&thresholds, None, 64, false, Path::new("/"));
+        assert!(globals.contains(&(threshold::PENDING, u64::MAX)));
+        assert!(globals.contains(&(threshold::HANDLER, 7)));
+    }
+}

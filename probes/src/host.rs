@@ -1,0 +1,223 @@
+//! What the programs must be told of this host, found before they are loaded.
+
+use std::io;
+
+use stalltop_wire::stall::STALLS_BYTES;
+
+use crate::btf::{self, Btf};
+use crate::globals::{self, Globals, Offsets};
+use crate::object::Sizes;
+use crate::probes::Options;
+use crate::programs::{Failure, Kind, Spec, Step};
+use crate::symbols::Symbols;
+use crate::sys::mapping::page_size;
+use crate::sys::perf::{self, Clock};
+
+/// The program that must tell the tick from other timers.
+const TICK: &str = "hrtimer_expire_entry";
+
+/// This host.
+pub(crate) struct Host {
+    /// One more than the highest possible CPU id.
+    pub(crate) possible: u32,
+    /// Samples per CPU; 1 where no stalls are looked for.
+    pub(crate) slots: u64,
+    /// Whether the sampler can have non-maskable interrupts.
+    pub(crate) nmi: bool,
+    stalls: bool,
+    types: Option<Result<Types, Failure>>,
+    symbols: Option<Result<Symbols, Failure>>,
+}
+
+impl Host {
+    /// Looks for what these programs need and no more.
+    pub(crate) fn look(options: &Options, programs: &[&'static Spec]) -> Self {
+        let any = |what: &dyn Fn(&Spec) -> bool| programs.iter().any(|spec| what(spec));
+        // Two files of several megabytes, each made by the kernel as it is read.
+        let (types, symbols) = std::thread::scope(|scope| {
+            let symbols = any(&|spec| spec.name == TICK)
+                .then(|| scope.spawn(|| Symbols::read(&options.root)));
+            let types =
+                any(&|spec| spec.kind == Kind::TpBtf).then(|| Types::read(options, programs));
+            let symbols = symbols.map(|thread| {
+                let panicked = |_| Failure {
+                    step: Step::Symbols,
+                    errno: None,
+                    detail: "reading them panicked".into(),
+                };
+                thread.join().map_err(panicked).and_then(|read| read)
+            });
+            (types, symbols)
+        });
+        let possible = possible_cpus(options);
+        let stalls = options.thresholds.is_some();
+        Self {
+            possible,
+            slots: if stalls { globals::slots(possible) } else { 1 },
+            nmi: any(&|spec| spec.kind == Kind::PerfEvent) && has_nmi(possible),
+            stalls,
+            types,
+            symbols,
+        }
+    }
+
+    /// How large the maps are.
+    pub(crate) fn sizes(&self) -> Sizes {
+        let page = page_size() as u32;
+        Sizes {
+            possible_cpus: self.possible,
+            samples: if self.stalls {
+                self.slots * u64::from(self.possible)
+            } else {
+                1
+            },
+            events: if self.stalls {
+                STALLS_BYTES.max(page)
+            } else {
+                page
+            },
+        }
+    }
+
+    /// The values of the programs' read-only globals.
+    pub(crate) fn globals(&self, options: &Options) -> Globals {
+        let mut all = match &self.types {
+            Some(Ok(types)) => types.offsets.globals.clone(),
+            _ => Vec::new(),
+        };
+        if let Some(thresholds) = &options.thresholds {
+            let symbols = self.symbols.as_ref().and_then(|read| read.as_ref().ok());
+            all.extend(globals::stalls(
+                thresholds,
+                symbols,
+                self.slots,
+                self.nmi,
+                &options.root,
+            ));
+        }
+        all
+    }
+
+    /// What a `tp_btf` program attaches to.
+    ///
+    /// # Errors
+    /// What it needs and this host lacks.
+    pub(crate) fn tracepoint(&self, spec: &Spec) -> Result<u32, Failure> {
+        let types = match &self.types {
+            Some(Ok(types)) => types,
+            Some(Err(failure)) => return Err(failure.clone()),
+            None => return Ok(0),
+        };
+        if spec.name == TICK {
+            types.offsets.timer.clone()?;
+            if let Some(Err(failure)) = &self.symbols {
+                return Err(failure.clone());
+            }
+        }
+        types
+            .tracepoints
+            .iter()
+            .find(|(tracepoint, _)| *tracepoint == spec.tracepoint)
+            .map_or(Ok(0), |(_, id)| id.clone())
+    }
+
+    /// What a program leaves out.
+    pub(crate) fn partial(&self, spec: &Spec) -> Option<Failure> {
+        let Some(Ok(types)) = &self.types else {
+            return None;
+        };
+        let offsets = &types.offsets;
+        match spec.name {
+            "sched_switch" if self.stalls => offsets.clock.clone().or(offsets.resched.clone()),
+            "sched_switch" => offsets.clock.clone(),
+            _ => None,
+        }
+    }
+}
+
+/// What was found in the kernel's BTF.
+struct Types {
+    offsets: Offsets,
+    tracepoints: Vec<(&'static str, Result<u32, Failure>)>,
+}
+
+impl Types {
+    fn read(options: &Options, programs: &[&'static Spec]) -> Result<Self, Failure> {
+        let path = options.root.join(btf::VMLINUX);
+        let bytes = std::fs::read(&path).map_err(|e| Failure {
+            step: Step::Btf,
+            errno: e.raw_os_error(),
+            detail: format!("reading {}", path.display()),
+        })?;
+        let failure = |e: btf::Error| Failure {
+            step: Step::Btf,
+            errno: None,
+            detail: e.to_string(),
+        };
+        let types = Btf::parse(&bytes).map_err(failure)?;
+        let tracepoints = programs
+            .iter()
+            .filter(|spec| spec.kind == Kind::TpBtf)
+            .map(|spec| {
+                let id = types.tracepoint(spec.tracepoint).map_err(failure);
+                (spec.tracepoint, id)
+            })
+            .collect();
+        Ok(Self {
+            offsets: Offsets::find(&types)?,
+            tracepoints,
+        })
+    }
+}
+
+/// Whether there is a cycle counter whose interrupt is not maskable: on x86 (elsewhere it is an
+/// ordinary interrupt, or not known to be another). Asked of the first CPU that answers.
+fn has_nmi(possible: u32) -> bool {
+    if std::env::consts::ARCH != "x86_64" {
+        return false;
+    }
+    (0..possible)
+        .map(|cpu| perf::open(Clock::Cycles, cpu, crate::SAMPLES_PER_SECOND))
+        .find(|opened: &io::Result<_>| {
+            opened.as_ref().err().and_then(io::Error::raw_os_error) != Some(libc::ENODEV)
+        })
+        .is_some_and(|opened| opened.is_ok())
+}
+
+/// One more than the highest possible CPU id: the masks need not be contiguous. Where sysfs is
+/// missing, what sysconf(3) says.
+fn possible_cpus(options: &Options) -> u32 {
+    std::fs::read_to_string(options.root.join("sys/devices/system/cpu/possible"))
+        .ok()
+        .and_then(|list| highest_cpu(&list))
+        .map_or_else(
+            || std::thread::available_parallelism().map_or(1, |n| n.get() as u32),
+            |highest| highest + 1,
+        )
+}
+
+/// The highest id in a CPU list such as `0-3,8-11`.
+fn highest_cpu(list: &str) -> Option<u32> {
+    list.trim()
+        .split([',', '-'])
+        .map(|id| id.parse().ok())
+        .collect::<Option<Vec<u32>>>()?
+        .into_iter()
+        .max()
+        .filter(|&id| id < 1 << 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn possible_masks_may_have_holes() {
+        assert_eq!(highest_cpu("0-1\n"), Some(1));
+        assert_eq!(highest_cpu("0"), Some(0));
+        assert_eq!(highest_cpu("0-3,8-11,32"), Some(32));
+        assert_eq!(highest_cpu(""), None);
+        assert_eq!(highest_cpu("0-x"), None);
+        assert_eq!(highest_cpu("0-4294967295"), None);
+    }
+}
