@@ -21,6 +21,7 @@ mod sampling;
 pub mod stack;
 mod thread;
 mod threshold;
+pub mod user_stack;
 mod watch;
 
 pub use sampling::SampleMode;
