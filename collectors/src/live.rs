@@ -8,7 +8,7 @@
 mod background;
 mod process;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,9 @@ pub struct Options {
     pub stalls: Asked,
     /// When the 1 kHz sampler runs.
     pub sample: SampleMode,
+    /// stalltop's own binary, which names user stacks in a process of its own; none leaves
+    /// their addresses.
+    pub program: Option<PathBuf>,
     /// The host.
     pub env: Env,
 }
@@ -56,6 +59,7 @@ impl Default for Options {
             read_only: false,
             stalls: Asked::default(),
             sample: SampleMode::default(),
+            program: None,
             env: Env::live(),
         }
     }

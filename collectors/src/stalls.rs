@@ -3,7 +3,7 @@
 //! Two threads, so that nothing that blocks holds up what must not wait (`thread`): one empties
 //! the ring buffer, holds each event for a moment until what belongs to it has come (`hold`), reads
 //! the samples around it (`watch`) and understands them; the other looks culprits up in `/proc`
-//! (`process`). Understanding is [`attribute`], which asks [`kallsyms`] for names and [`stack`]
+//! (`process`, and [`user_stack`] for the names of user space). Understanding is [`attribute`], which asks [`kallsyms`] for names and [`stack`]
 //! for what they mean, and [`merge`], which makes one row of the stalls of several CPUs with one
 //! cause: pure functions, but for the reading of `/proc/kallsyms`.
 //!
@@ -28,6 +28,8 @@ pub use sampling::SampleMode;
 pub(crate) use thread::StallHandle;
 pub use threshold::{Ask, Asked, LEAST, MOST, Thresholds};
 
+use std::path::PathBuf;
+
 use stalltop_model::sample::{StallKind, StallWatch};
 use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::{Probes, Thresholds as Programs};
@@ -46,6 +48,7 @@ pub(crate) struct Watch<'a> {
     env: &'a Env,
     thresholds: Thresholds,
     mode: SampleMode,
+    program: Option<PathBuf>,
 }
 
 impl<'a> Watch<'a> {
@@ -55,7 +58,13 @@ impl<'a> Watch<'a> {
             thresholds: Thresholds::choose(asked, &host::virtual_machine(env)),
             env,
             mode,
+            program: None,
         }
+    }
+
+    /// Names user stacks with stalltop's own binary.
+    pub(crate) fn naming_with(self, program: Option<PathBuf>) -> Self {
+        Self { program, ..self }
     }
 
     /// As the eBPF programs take them; none where nothing is to be watched.
@@ -101,7 +110,7 @@ impl<'a> Watch<'a> {
                 self.mode,
                 cpu_list::cpus(&possible.unwrap_or_default()).into_iter(),
             ),
-            processes: Processes::new(self.env.path("/proc")),
+            processes: Processes::new(self.env.path("/proc"), self.program.clone()),
             watch,
         };
         let names = Names::new(self.env, setup.watch.tick_ns);

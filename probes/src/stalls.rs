@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
-use stalltop_wire::stall::{FRAMES, NONE, StackSample, StallEvent, flag};
+use stalltop_wire::stall::{FRAMES, NONE, StackSample, StallEvent, USER_FRAMES, flag};
 use stalltop_wire::{CPU_SIZE, Cpu};
 
 use crate::sys::mapping::{Access, Mapping};
@@ -239,6 +239,7 @@ fn read(part: &Mapping, entry: usize, seq: u64) -> Option<StackSample> {
 
 fn sample(words: &[u64; SAMPLE_WORDS]) -> StackSample {
     const HEAD: usize = offset_of!(StackSample, stack) / size_of::<u64>();
+    const USER: usize = offset_of!(StackSample, user) / size_of::<u64>();
     let [
         seq,
         at_ns,
@@ -252,6 +253,7 @@ fn sample(words: &[u64; SAMPLE_WORDS]) -> StackSample {
         code,
         flags,
         frames,
+        user_frames,
         ..,
     ] = *words;
     let mut sample = StackSample {
@@ -266,8 +268,16 @@ fn sample(words: &[u64; SAMPLE_WORDS]) -> StackSample {
         code,
         flags: flags & !flag::SKIP_MASK,
         frames,
+        user_frames: match user_frames {
+            NONE => NONE,
+            frames => frames.min(USER_FRAMES as u64),
+        },
         stack: [0; FRAMES],
+        user: [0; USER_FRAMES],
     };
+    sample
+        .user
+        .copy_from_slice(&words[USER..USER + USER_FRAMES]);
     if frames != NONE {
         let frames = (frames as usize).min(FRAMES);
         let skip = ((flags & flag::SKIP_MASK) >> flag::SKIP_SHIFT) as usize;

@@ -215,6 +215,15 @@ pub(crate) enum Command {
     /// Make known trouble on this host, for a short time, and say what stalltop saw of it
     #[command(after_help = selftest::STATUS)]
     Selftest(Box<selftest::SelftestArgs>),
+    /// Name addresses of a process's user stack (for stalltop itself)
+    #[command(hide = true)]
+    NameUserStack {
+        /// The process
+        pid: u32,
+        /// The addresses, in hexadecimal
+        #[arg(value_parser = hexadecimal)]
+        addresses: Vec<u64>,
+    },
     /// Print one JSON object per tick
     Stream {
         /// Stop after this time, for example 5s [default: at Ctrl-C]
@@ -254,6 +263,10 @@ fn tick(text: &str) -> Result<Duration, String> {
         return Err("a tick is 50ms to 10min long".to_owned());
     }
     Ok(tick)
+}
+
+fn hexadecimal(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16).map_err(|e| e.to_string())
 }
 
 fn speed(text: &str) -> Result<f64, String> {

@@ -4,6 +4,7 @@ mod audit;
 mod confirm;
 mod doctor;
 mod drop_caches;
+mod name_user_stack;
 mod record;
 mod selftest;
 mod stream;
@@ -87,6 +88,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             None => stream::live(duration, &live, JournalWatch::new(journal)),
         },
         Some(Command::Selftest(args)) => selftest::run(&args, cli.read_only),
+        Some(Command::NameUserStack { pid, addresses }) => name_user_stack::run(pid, &addresses),
         Some(Command::Replay {
             file,
             speed,

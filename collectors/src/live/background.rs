@@ -159,7 +159,8 @@ impl Drop for Background {
 fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
     let env = &options.env;
     let mut meter = None;
-    let watch = stalls::Watch::new(env, &options.stalls, options.sample);
+    let watch = stalls::Watch::new(env, &options.stalls, options.sample)
+        .naming_with(options.program.clone());
     let stalls = if options.no_bpf {
         watch.off(&Reason::SwitchedOff {
             option: "--no-bpf".into(),

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use stalltop_model::sample::{Culprit, Stall};
 use stalltop_model::{Name, Reading, Reason};
 
+use super::user_stack::UserStacks;
 use crate::file;
 use crate::owner;
 
@@ -30,26 +31,25 @@ const READS: &[(&str, libc::c_long)] = &[
 pub(crate) struct Processes {
     proc: PathBuf,
     clock_tick_ns: u64,
+    namer: Option<UserStacks>,
 }
 
 impl Processes {
-    /// `proc` is where procfs is.
-    pub(crate) fn new(proc: PathBuf) -> Self {
+    /// `proc` is where procfs is; `program` stalltop's own binary, which names user stacks.
+    pub(crate) fn new(proc: PathBuf, program: Option<PathBuf>) -> Self {
         Self {
             proc,
+            namer: program.map(UserStacks::new),
             clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
         }
     }
 
     /// Adds what `/proc` tells of the culprit.
-    pub(super) fn look(&self, stall: &mut Stall) {
+    pub(super) fn look(&mut self, stall: &mut Stall) {
         let at_ns = stall.at_ns;
         let Reading::Value(culprit) = &mut stall.culprit else {
             return;
         };
-        // Its user stack stays unknown: registers of a running thread are not to be had without
-        // stopping it, and those of one that sleeps lack the frame pointer
-        // (/proc/PID/syscall, fs/proc/base.c).
         if culprit.pid == 0 {
             let what = if culprit.vector.is_some() {
                 "for which process a softirq works"
@@ -72,6 +72,9 @@ impl Processes {
                 culprit.cgroup = Reading::Value(owner.cgroup.clone());
                 culprit.owner = Reading::Value(owner);
                 culprit.file = self.file(culprit, &task);
+                if let Some(namer) = &mut self.namer {
+                    namer.name_stack(culprit.tgid, &mut culprit.user_stack);
+                }
             }
             Err(reason) => {
                 let reason = match reason {
@@ -250,7 +253,7 @@ mod tests {
     }
 
     fn looked(dir: &Path, mut stall: Stall) -> Culprit {
-        Processes::new(dir.to_owned()).look(&mut stall);
+        Processes::new(dir.to_owned(), None).look(&mut stall);
         stall.culprit.value().unwrap().clone()
     }
 
@@ -311,7 +314,7 @@ mod tests {
         let culprit = softirq.culprit.value_mut().unwrap();
         (culprit.pid, culprit.tgid) = (0, 0);
         culprit.vector = Some(stalltop_model::sample::Vector::NetRx);
-        Processes::new(dir.path().to_owned()).look(&mut softirq);
+        Processes::new(dir.path().to_owned(), None).look(&mut softirq);
         let culprit = softirq.culprit.value().unwrap();
         assert_eq!(
             culprit.owner.reason().unwrap().to_string(),

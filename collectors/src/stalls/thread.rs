@@ -138,7 +138,7 @@ impl StallHandle {
         let Setup {
             mut watch,
             policy,
-            processes,
+            mut processes,
         } = setup;
         let mut source = Kernel(stalls);
         watch.nmi = source.0.sampler().nmi();
@@ -156,7 +156,7 @@ impl StallHandle {
         // The names show in stalls that are ours.
         thread::Builder::new()
             .name("stalltop-facts".into())
-            .spawn(move || look_up(&theirs, &processes, &from_watch))
+            .spawn(move || look_up(&theirs, &mut processes, &from_watch))
             .map_err(|e| failed(&e))?;
         let theirs = Arc::clone(&shared);
         thread::Builder::new()
@@ -373,7 +373,7 @@ impl Place {
 }
 
 /// The thread that looks culprits up.
-fn look_up(shared: &Shared, processes: &Processes, stalls: &Receiver<Box<Stall>>) {
+fn look_up(shared: &Shared, processes: &mut Processes, stalls: &Receiver<Box<Stall>>) {
     while let Ok(mut stall) = stalls.recv() {
         processes.look(&mut stall);
         shared.tell(stall);

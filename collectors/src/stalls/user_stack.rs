@@ -6,6 +6,7 @@
 //! `stalltop name-user-stack`, which may hang or die alone; the parent waits a bounded time.
 //! The process itself is neither stopped nor traced.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -24,6 +25,8 @@ pub const SUBCOMMAND: &str = "name-user-stack";
 const PATIENCE: Duration = Duration::from_millis(250);
 /// Between two children at least: naming is for a person to read, not for every stall of a storm.
 const REST: Duration = Duration::from_millis(500);
+/// Stacks whose names are kept.
+const KNOWN: usize = 64;
 /// Bytes of an answer at most: 32 names of 512 bytes, with quotes.
 const MOST_BYTES: usize = 64 * 1024;
 /// Address space of a child: large binaries are mapped whole.
@@ -34,6 +37,8 @@ const MOST_MEMORY: u64 = 4 << 30;
 pub struct UserStacks {
     program: PathBuf,
     last: Option<Instant>,
+    /// What was named of late: a culprit comes back with the same stack.
+    known: VecDeque<(u32, Vec<u64>, Vec<Name>)>,
     /// A child that was killed but does not end: it waits for a file system.
     stuck: Option<Child>,
 }
@@ -44,7 +49,31 @@ impl UserStacks {
         Self {
             program,
             last: None,
+            known: VecDeque::with_capacity(KNOWN),
             stuck: None,
+        }
+    }
+
+    /// Replaces the addresses (as text) of a user stack by names. Where that cannot be done, they
+    /// stay.
+    pub(super) fn name_stack(&mut self, tgid: u32, stack: &mut Reading<Vec<Name>>) {
+        let Reading::Value(names) = stack else { return };
+        let address = |name: &Name| u64::from_str_radix(name.strip_prefix("0x")?, 16).ok();
+        let Some(addresses) = names.iter().map(address).collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        let known =
+            |(pid, stack, _): &&(u32, Vec<u64>, Vec<Name>)| *pid == tgid && *stack == addresses;
+        if let Some((_, _, named)) = self.known.iter().find(known) {
+            names.clone_from(named);
+        } else if let Reading::Value(named) = self.name(tgid, &addresses)
+            && named.len() == addresses.len()
+        {
+            if self.known.len() == KNOWN {
+                self.known.pop_front();
+            }
+            names.clone_from(&named);
+            self.known.push_back((tgid, addresses, named));
         }
     }
 

@@ -13,7 +13,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_F_USER_STACK},
     helpers::generated::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task,
         bpf_get_smp_processor_id, bpf_get_stack, bpf_probe_read_kernel, bpf_ringbuf_reserve,
@@ -22,7 +22,7 @@ use aya_ebpf::{
     macros::map,
     maps::{Array, RingBuf},
 };
-use stalltop_wire::stall::{FRAMES, NONE, StackSample, StallEvent, flag, kind};
+use stalltop_wire::stall::{FRAMES, NONE, StackSample, StallEvent, USER_FRAMES, flag, kind};
 use stalltop_wire::{Cpu, NO_OFFSET, VECTORS, Vector};
 
 use crate::sched::{CFS_RQ_RQ, TASK_CFS_RQ};
@@ -328,6 +328,16 @@ pub(crate) unsafe fn take(cpu: *mut Cpu, interrupt: &Interrupt) -> Option<*mut S
             (*slot).frames = if bytes > 0 { bytes as u64 >> 3 } else { 0 };
         } else {
             (*slot).frames = NONE;
+        }
+        // A person asks for it only of a task that holds the CPU.
+        (*slot).user_frames = NONE;
+        if owed || long {
+            let stack = (&raw mut (*slot).user).cast();
+            let size = (USER_FRAMES * 8) as u32;
+            let bytes = bpf_get_stack(interrupt.ctx, stack, size, u64::from(BPF_F_USER_STACK));
+            if bytes > 0 {
+                (*slot).user_frames = bytes as u64 >> 3;
+            }
         }
         fence();
         (&raw mut (*slot).seq).write_volatile(number);

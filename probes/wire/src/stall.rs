@@ -22,6 +22,8 @@ pub const NEED_RESCHED: &str = "NEED_RESCHED";
 pub const SAMPLER_NMI: &str = "SAMPLER_NMI";
 /// Return addresses in a sample; the rest of a deeper stack is left out at its outer end.
 pub const FRAMES: usize = 52;
+/// Return addresses of user space in a sample, innermost first.
+pub const USER_FRAMES: usize = 15;
 
 /// "No such value" in a word of a sample or an event.
 pub const NONE: u64 = u64::MAX;
@@ -110,8 +112,13 @@ pub struct StackSample {
     pub flags: u64,
     /// Frames in `stack`, innermost first; [`NONE`] where no stack was taken.
     pub frames: u64,
+    /// Frames in `user`; [`NONE`] where none were taken. A program without frame pointers has
+    /// one, or wrong ones after it.
+    pub user_frames: u64,
     /// Kernel return addresses.
     pub stack: [u64; FRAMES],
+    /// User space's return addresses: where the task entered the kernel, and its callers.
+    pub user: [u64; USER_FRAMES],
 }
 
 /// A stall, at the moment it ended.
@@ -155,13 +162,15 @@ impl StackSample {
         code: 0,
         flags: 0,
         frames: 0,
+        user_frames: 0,
         stack: [0; FRAMES],
+        user: [0; USER_FRAMES],
     };
 }
 
 const _: () = {
-    assert!(size_of::<StackSample>() == 512 && align_of::<StackSample>() == 64);
-    assert!(offset_of!(StackSample, stack) == 96);
+    assert!(size_of::<StackSample>() == 640 && align_of::<StackSample>() == 64);
+    assert!(offset_of!(StackSample, stack) == 104 && offset_of!(StackSample, user) == 520);
     assert!(size_of::<StallEvent>() == 88 && align_of::<StallEvent>() == 8);
     assert!(offset_of!(StallEvent, sample) == 80);
 };

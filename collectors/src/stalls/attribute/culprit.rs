@@ -2,7 +2,7 @@
 
 use stalltop_model::sample::{Culprit, StallKind, Vector};
 use stalltop_model::{Name, Reading, Reason};
-use stalltop_probes::wire::stall::{StackSample, StallEvent};
+use stalltop_probes::wire::stall::{StackSample, StallEvent, USER_FRAMES};
 
 use super::timeline::{Comms, Stacks};
 use super::window::{Span, View};
@@ -126,9 +126,21 @@ pub(super) fn culprit(
         },
         lock: doing.lock.clone(),
         lock_suspected: doing.reopens,
-        user_stack: not_sampled("its user stack"),
+        user_stack: own()
+            .rev()
+            .find_map(|view| user_stack(&samples[view.index]))
+            .filter(|_| vector.is_none())
+            .map_or_else(|| not_sampled("its user stack"), Reading::Value),
         ..Culprit::default()
     }
+}
+
+/// The addresses of a sample's user stack, as text: they are named where the process is looked up.
+fn user_stack(sample: &StackSample) -> Option<Vec<Name>> {
+    let frames = usize::try_from(sample.user_frames).ok()?.min(USER_FRAMES);
+    let stack = &sample.user[..frames];
+    let hex = |address: &u64| format!("{address:#x}").into();
+    (frames > 0).then(|| stack.iter().map(hex).collect())
 }
 
 pub(super) fn not_sampled<T>(what: &str) -> Reading<T> {
