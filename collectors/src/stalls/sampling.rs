@@ -127,6 +127,16 @@ impl Policy {
         ends.chain(agains).filter(|at| *at > now_ns).min()
     }
 
+    /// Stops the sampler everywhere, for [`apply`](Self::apply) to start it anew.
+    pub(super) fn stop_all(&mut self, sampler: &mut impl Switch) {
+        for cpu in self.on.drain(..) {
+            sampler.stop(cpu);
+        }
+        for candidate in &mut self.candidates {
+            candidate.not_before_ns = 0;
+        }
+    }
+
     /// The CPUs that are sampled, ascending.
     pub(super) fn on(&self) -> &[u32] {
         &self.on
@@ -232,6 +242,24 @@ mod tests {
         fake.offline = None;
         assert_eq!(policy.apply(10 * SECOND, &mut fake), None);
         assert_eq!(policy.on(), [1]);
+    }
+
+    #[test]
+    fn a_cpu_that_came_back_is_sampled_again() {
+        let mut policy = Policy::new(SampleMode::Always, 0..2);
+        let mut fake = Fake {
+            offline: Some(1),
+            ..Fake::default()
+        };
+        policy.apply(0, &mut fake);
+        assert_eq!(policy.on(), [0]);
+        fake.offline = None;
+        policy.stop_all(&mut fake);
+        assert_eq!(policy.on(), [0; 0]);
+        assert_eq!(policy.apply(SECOND, &mut fake), None);
+        assert_eq!(policy.on(), [0, 1]);
+        let log = [(0, true), (1, true), (0, false), (0, true), (1, true)];
+        assert_eq!(fake.log, log);
     }
 
     #[test]

@@ -42,6 +42,8 @@ struct State {
     full: u64,
     /// Which CPU a person looks at.
     look_at: Option<u32>,
+    /// CPUs came or went.
+    hotplug: bool,
     stop: bool,
 }
 
@@ -91,6 +93,24 @@ pub(crate) struct StallHandle {
     shared: Arc<Shared>,
     /// What was last seen of it.
     watch: StallWatch,
+    /// How many CPUs are online, and the sum of their numbers.
+    online: Option<(u32, u64)>,
+}
+
+/// Says so of every kind where a thread ends that should not.
+struct Alive<'a>(&'a Shared);
+
+impl Drop for Alive<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            for kind in &mut self.0.lock().watch.kinds {
+                *kind = Reading::Off(Reason::Refused {
+                    what: "stalls".into(),
+                    why: "stalltop failed to understand one (a bug): start it again".into(),
+                });
+            }
+        }
+    }
 }
 
 /// What is watched, and how.
@@ -117,6 +137,7 @@ impl StallHandle {
                 facts_ns: AtomicU64::new(0),
             }),
             watch,
+            online: None,
         }
     }
 
@@ -170,6 +191,7 @@ impl StallHandle {
         Ok(Self {
             shared,
             watch: StallWatch::default(),
+            online: None,
         })
     }
 
@@ -184,6 +206,12 @@ impl StallHandle {
 
     /// Fills how stalls are watched. Never waits; allocates nothing once warm.
     pub(crate) fn fill(&mut self, out: &mut Sample) {
+        let online = out.cpus.iter().filter(|cpu| cpu.online);
+        let online = online.fold((0, 0), |(n, sum), cpu| (n + 1, sum + u64::from(cpu.cpu)));
+        if self.online.replace(online).is_some_and(|was| was != online) {
+            self.shared.lock().hotplug = true;
+            self.shared.wake();
+        }
         if let Ok(state) = self.shared.state.try_lock() {
             copy(&state.watch, &mut self.watch);
             self.watch.lost = state.watch.lost + state.full;
@@ -264,7 +292,18 @@ fn run<U: Understand>(
     let mut place = Place::new();
     let mut out = Vec::new();
     let mut unsent = 0;
+    let _alive = Alive(shared);
     loop {
+        {
+            let mut state = shared.lock();
+            if state.stop {
+                return;
+            }
+            watcher.look_at(state.look_at);
+            if std::mem::take(&mut state.hotplug) {
+                watcher.restart_sampling();
+            }
+        }
         let now_ns = nanoseconds(ClockId::Monotonic);
         let cpu_ns = nanoseconds(ClockId::ThreadCPUTime) + shared.facts_ns.load(Ordering::Relaxed);
         let next_ns = watcher.round(now_ns, cpu_ns, &mut out);
@@ -280,10 +319,6 @@ fn run<U: Understand>(
         place.avoid(watcher.policy().stalling(now_ns));
         {
             let mut state = shared.lock();
-            if state.stop {
-                return;
-            }
-            watcher.look_at(state.look_at);
             let watch = &mut state.watch;
             watch.sampling.clear();
             watch.sampling.extend_from_slice(watcher.policy().on());
@@ -374,6 +409,7 @@ impl Place {
 
 /// The thread that looks culprits up.
 fn look_up(shared: &Shared, processes: &mut Processes, stalls: &Receiver<Box<Stall>>) {
+    let _alive = Alive(shared);
     while let Ok(mut stall) = stalls.recv() {
         processes.look(&mut stall);
         shared.tell(stall);
@@ -413,6 +449,25 @@ mod tests {
         assert_eq!((out.len(), first.delay_ns, first.id), (QUEUE, 3, 4));
         handle.take(&mut out);
         assert_eq!(out.len(), QUEUE);
+    }
+
+    #[test]
+    fn a_thread_that_fails_is_told() {
+        let kinds = std::array::from_fn(|_| Reading::Value(5));
+        let mut handle = StallHandle::off(StallWatch {
+            kinds,
+            ..StallWatch::default()
+        });
+        let shared = Arc::clone(&handle.shared);
+        let failed = thread::spawn(move || {
+            let _alive = Alive(&shared);
+            std::panic::resume_unwind(Box::new("no word of it on standard error"));
+        });
+        assert!(failed.join().is_err());
+        let mut sample = Sample::default();
+        handle.fill(&mut sample);
+        let watch = sample.stalls.value().unwrap();
+        assert!(watch.kinds.iter().all(|kind| kind.reason().is_some()));
     }
 
     #[test]

@@ -168,6 +168,11 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
         self.policy.watch(cpu);
     }
 
+    /// CPUs came or went: a sampler's event goes with its CPU and does not come back.
+    pub(super) fn restart_sampling(&mut self) {
+        self.policy.stop_all(&mut self.source);
+    }
+
     /// Where events come from.
     pub(super) fn source(&self) -> &S {
         &self.source

@@ -205,3 +205,88 @@ impl Replay<'_> {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use stalltop_model::Model;
+    use stalltop_model::frame::Header;
+    use stalltop_model::recording::Recorder;
+    use stalltop_model::sample::{Host, Sample, Stall};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// One sample a second from 1 s to `seconds`, and one stall in each of these seconds.
+    fn recording(seconds: u64) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let header = Header::new("0", SECOND, Host::default());
+        let mut recorder = Recorder::new(file.reopen().unwrap(), header).unwrap();
+        for i in 1..=seconds {
+            let stall = Stall {
+                id: i,
+                at_ns: i * SECOND - SECOND / 2,
+                ..Stall::default()
+            };
+            let sample = Sample {
+                at_ns: i * SECOND,
+                ..Sample::default()
+            };
+            recorder.write(&Frame::Stall(Box::new(stall))).unwrap();
+            recorder.write(&Frame::Sample(Box::new(sample))).unwrap();
+        }
+        recorder.finish().unwrap();
+        file
+    }
+
+    /// What a screen keeps of what it is sent, up to the next position at which `until` holds.
+    fn play(
+        messages: &mut tokio::sync::mpsc::Receiver<FeedMsg>,
+        model: &mut Model,
+        until: impl Fn(u64) -> bool,
+    ) {
+        while let Some(msg) = messages.blocking_recv() {
+            match msg {
+                FeedMsg::Frame(mut frame) | FeedMsg::History(mut frame) => model.apply(&mut frame),
+                FeedMsg::Restart => *model = Model::new(),
+                FeedMsg::At(Feed::Replay { at_ns, .. }) if until(at_ns / SECOND + 1) => return,
+                _ => {}
+            }
+        }
+        panic!("the replay ended");
+    }
+
+    fn ids(model: &Model) -> Vec<u64> {
+        model.stalls.iter().map(|stall| stall.id).collect()
+    }
+
+    #[test]
+    fn a_seek_neither_doubles_nor_loses_stalls() {
+        let file = recording(130);
+        let path = file.path().to_owned();
+        let (to_screen, mut messages) = tokio::sync::mpsc::channel(2);
+        let (requests, from_screen) = std::sync::mpsc::channel();
+        // Held at once, so that it moves only when it is told to.
+        requests.send(FeedRequest::SetPaused(true)).unwrap();
+        let thread = std::thread::spawn(move || run(&path, 1.0, &to_screen, &from_screen));
+        let mut model = Model::new();
+        play(&mut messages, &mut model, |at| at == 2);
+        assert_eq!(ids(&model), [1, 2]);
+        for (ticks, at) in [
+            (98, 100),
+            (-60, 40),
+            (60, 100),
+            (-99, 1),
+            (129, 130),
+            (-1, 129),
+        ] {
+            requests
+                .send(FeedRequest::Seek(Seek::Ticks(ticks)))
+                .unwrap();
+            play(&mut messages, &mut model, |now| now == at);
+            assert_eq!(ids(&model), (1..=at).collect::<Vec<_>>(), "{ticks} to {at}");
+        }
+        drop((messages, requests));
+        thread.join().unwrap().unwrap();
+    }
+}
