@@ -1,4 +1,4 @@
-//! What drawing the screen costs, at 2, 128 and 1,024 CPUs.
+//! What drawing the screen costs, at 2, 128 and 1,024 CPUs, and with 4,096 stalls.
 
 #[path = "../tests/screens/host.rs"]
 mod host;
@@ -7,6 +7,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use host::Kind;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
+use stalltop_model::Frame;
+use stalltop_model::sample::Stall;
 use stalltop_view::{App, Depth, Feed, Keymap, Msg, Options, Theme};
 
 fn render(c: &mut Criterion) {
@@ -20,15 +22,7 @@ fn render(c: &mut Criterion) {
         let mut group = c.benchmark_group(pane);
         for cpus in [2, 128, 1_024] {
             let model = host::model(Kind::sick(cpus));
-            let mut app = App::new(Options {
-                theme: Theme::named("night", Depth::True).unwrap_or_default(),
-                keymap: Keymap::builtin().expect("the builtin keys"),
-                ascii: false,
-                read_only: None,
-                feed: Feed::Live {
-                    tick_ns: 1_000_000_000,
-                },
-            });
+            let mut app = app();
             app.update(Msg::Resize(200, 60), &model);
             app.update(Msg::Key(key.parse().expect("a key")), &model);
             let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
@@ -43,5 +37,58 @@ fn render(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, render);
+/// As many stalls as are kept, on as many CPUs as there may be.
+fn many_stalls(c: &mut Criterion) {
+    let mut model = host::model(Kind::sick(512));
+    let one = model.stalls.iter().next().map(|s| (**s).clone());
+    let one = one.unwrap_or_default();
+    for i in 0..4_096u64 {
+        let stall = Stall {
+            id: 10_000 + i,
+            cpu: (i % 512) as u32,
+            at_ns: one.at_ns + i * 25_000_000,
+            delay_ns: 5_000_000 + i % 97 * 1_000_000,
+            ..one.clone()
+        };
+        model.apply(&mut Frame::Stall(Box::new(stall)));
+    }
+    let mut group = c.benchmark_group("4096 stalls");
+    for (name, keys) in [
+        ("newest first", "3"),
+        ("by cpu, unfolded", "3 v v v z"),
+        ("filtered", "3 / m e m o r y enter"),
+        ("details", "3 enter"),
+        ("overview", "1"),
+        ("cores", "2"),
+        ("heat map", "2 down enter m"),
+    ] {
+        let mut app = app();
+        app.update(Msg::Resize(200, 60), &model);
+        for key in keys.split(' ') {
+            app.update(Msg::Key(key.parse().expect("a key")), &model);
+        }
+        let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
+        group.bench_function(BenchmarkId::new("update", name), |b| {
+            b.iter(|| app.update(Msg::Advanced, &model));
+        });
+        group.bench_function(BenchmarkId::new("draw", name), |b| {
+            b.iter(|| terminal.draw(|frame| app.render(&model, frame)).map(|_| ()));
+        });
+    }
+    group.finish();
+}
+
+fn app() -> App {
+    App::new(Options {
+        theme: Theme::named("night", Depth::True).unwrap_or_default(),
+        keymap: Keymap::builtin().expect("the builtin keys"),
+        ascii: false,
+        read_only: None,
+        feed: Feed::Live {
+            tick_ns: 1_000_000_000,
+        },
+    })
+}
+
+criterion_group!(benches, render, many_stalls);
 criterion_main!(benches);

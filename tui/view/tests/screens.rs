@@ -7,6 +7,8 @@ mod changes;
 
 #[path = "screens/host.rs"]
 mod host;
+#[path = "screens/stalls.rs"]
+mod stalls;
 
 use host::Kind;
 use std::sync::Arc;

@@ -278,7 +278,11 @@ impl Columns {
             what: 17,
             delay: 8,
             who: if width >= 100 { 24 } else { 20 },
-            owner: if width >= 140 { 26 } else { 0 },
+            owner: match width {
+                0..140 => 0,
+                140..180 => 26,
+                _ => 34,
+            },
             syscall: if width >= 110 { 10 } else { 0 },
             function: 0,
             share: if width >= 90 { 7 } else { 0 },
