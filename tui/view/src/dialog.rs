@@ -14,7 +14,7 @@ use crate::draw::{self, Pen};
 use crate::key::Key;
 use crate::keymap::Keymap;
 use crate::msg::{Effect, Effects, MouseKind};
-use crate::pane::Scene;
+use crate::pane::{PANES, Scene};
 use crate::text;
 use crate::theme::Role;
 
@@ -115,10 +115,11 @@ impl Dialog {
     }
 
     pub(crate) fn key(&mut self, key: Key, keymap: &Keymap, below: &[Context]) -> Answer {
-        // Details say which key switches what they tell of: it works right there.
+        // Details say which key switches what they tell of, or shows more: it works there.
         if let Self::Text(..) = self
             && let Some(action) = keymap.find(below, key)
-            && action.action().danger == Danger::Asks
+            && (action.action().danger == Danger::Asks
+                || PANES.iter().any(|pane| pane.open == action))
         {
             return Answer::Run(action);
         }

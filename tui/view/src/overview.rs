@@ -18,10 +18,13 @@ use crate::cores::{timeline, vectors};
 use crate::draw::{self, Pen};
 use crate::list::List;
 use crate::msg::{Mouse, MouseKind};
-use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
+use crate::pane::{PANES, Pane, PaneId, Reply, Scene, Wish};
 use crate::stalls::Culprits;
 use crate::text;
 use crate::theme::Role;
+
+/// Lines of one finding at most.
+const LINES_AT_MOST: usize = 4;
 
 /// What the cursor can stand on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +64,7 @@ impl Overview {
         match self.list.selected() {
             Some(Item::Finding(id)) => {
                 let found = scene.model.findings().iter().find(|f| f.id == *id);
-                found.map_or(Reply::Done, |f| Reply::Wish(Wish::Show(evidence(f))))
+                found.map_or(Reply::Done, |f| Reply::Wish(Wish::Show(evidence(scene, f))))
             }
             Some(Item::Core(RowKey::Cpu(cpu))) => Reply::Wish(Wish::Core(*cpu)),
             Some(Item::Core(_)) => Reply::Wish(Wish::Do(ActionId::Cores)),
@@ -187,6 +190,13 @@ fn lines(scene: &Scene<'_>, width: u16) -> Vec<Line> {
     for finding in scene.model.findings() {
         let hint = hint(scene, finding);
         let mut parts = text::wrap(&printable(&finding.sentence), wide);
+        // A host may give names of any length; the details have them in full.
+        if parts.len() > LINES_AT_MOST {
+            parts.truncate(LINES_AT_MOST);
+            if let Some(last) = parts.last_mut() {
+                *last = format!("{}…", text::cut(last, wide - 1).trim_end_matches('…'));
+            }
+        }
         let fits = hint.is_empty()
             || parts
                 .last()
@@ -232,7 +242,7 @@ fn hint(scene: &Scene<'_>, finding: &Finding) -> String {
 }
 
 /// The evidence of a finding, for a dialog.
-fn evidence(finding: &Finding) -> Vec<String> {
+fn evidence(scene: &Scene<'_>, finding: &Finding) -> Vec<String> {
     let mut out = vec![
         finding.id.to_owned(),
         printable(&finding.sentence).into_owned(),
@@ -249,6 +259,13 @@ fn evidence(finding: &Finding) -> Vec<String> {
     out.push(format!("it would be wrong if: {}", finding.disproof));
     if !finding.incident.is_empty() {
         out.push(format!("it resembles incident {}", finding.incident));
+    }
+    let pane = PANES
+        .iter()
+        .find(|p| p.title.eq_ignore_ascii_case(finding.pane));
+    if let Some(pane) = pane {
+        let key = scene.key(&[Context::Pane], pane.open);
+        out.push(format!("{key} shows more of it: {}", pane.title));
     }
     out
 }
@@ -469,6 +486,14 @@ impl Pane for Overview {
         };
         self.findings(scene, upper, buf);
         let room = rest - sources - culprits;
+        // Lines that the cores do not need.
+        let spare = room.saturating_sub(self.rows.len().max(1) as u16 + 2);
+        let more = (self.culprits.len() as u16 + 1).saturating_sub(culprits);
+        let grown = match culprits {
+            0 => 0,
+            _ => more.min(spare).min(6),
+        };
+        let (culprits, room) = (culprits + grown, room - grown);
         let middle = Rect {
             y: area.y + findings,
             height: room.min(self.rows.len().max(1) as u16 + 2),

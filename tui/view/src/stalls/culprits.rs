@@ -1,5 +1,7 @@
 //! Who held CPUs most in the last minute: the Overview's list.
 
+use std::collections::{BTreeSet, HashMap};
+
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::model::stalls::{self, Filter, Group, GroupBy, StallsModel};
@@ -49,10 +51,20 @@ impl Culprits {
         let stalls = &scene.model.stalls;
         let groups = stalls.groups(GroupBy::Culprit, &Filter::default(), from, until);
         self.stalls = groups.iter().map(|g| u64::from(g.count)).sum();
+        let mut pids: HashMap<stalls::Key, BTreeSet<u32>> = HashMap::new();
+        for stall in stalls.matching(&Filter::default(), from, until) {
+            if let Some(found) = stall.culprit.value() {
+                let group = pids.entry(GroupBy::Culprit.key(stall)).or_default();
+                group.insert(found.pid);
+            }
+        }
         self.rows = groups
             .into_iter()
             .take(16)
-            .map(|group| culprit(stalls, group))
+            .map(|group| {
+                let processes = pids.get(&group.key).map_or(0, BTreeSet::len);
+                culprit(stalls, group, processes)
+            })
             .collect();
         self.span = span;
     }
@@ -77,11 +89,13 @@ impl Culprits {
     }
 }
 
-fn culprit(model: &StallsModel, group: Group) -> Culprit {
+fn culprit(model: &StallsModel, group: Group, tasks: usize) -> Culprit {
     let worst = model.get(group.worst_id);
     let found = worst.and_then(|s| s.culprit.value());
     Culprit {
         who: match (found, worst.and_then(|s| s.culprit.reason())) {
+            // One name, and many that bear it one after the other.
+            (Some(c), _) if tasks > 1 => format!("{} ({tasks} tasks)", text::name(&c.comm, 16)),
             (Some(c), _) => names::who(c, 32),
             (None, Some(reason)) => names::unknown(reason),
             (None, None) => group.key.to_string(),

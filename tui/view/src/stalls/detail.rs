@@ -322,9 +322,8 @@ fn held_by(out: &mut Text, stall: &Stall) {
     };
     who.push((
         format!(
-            " · {:.0} % of the time, {of} of {} say so{lost}",
+            " · {:.0} % of the time, {of} of {all} samples say so{lost}",
             culprit.share * 100.0,
-            text::plural(u64::from(all), "sample")
         ),
         Role::Dim,
     ));

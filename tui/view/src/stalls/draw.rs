@@ -33,7 +33,10 @@ impl Stalls {
                 let mut pen = Pen::new(buf, theme, area, y);
                 pen.gap(1);
                 for (text, role) in watch::line(scene, watch) {
-                    pen.put(&text, role);
+                    // What comes last matters least: all of it or nothing.
+                    if text::width(&text) <= pen.room() || !text.contains("since") {
+                        pen.put(&text, role);
+                    }
                 }
                 y += 1;
                 for (what, reason) in watch::gaps(watch) {
@@ -365,7 +368,9 @@ fn stall_line(
         Role::Dim,
     );
     let (function, role) = names::function(stall);
-    column(&mut pen, &function, c.function, role);
+    // As the last column it needs no gap behind it.
+    let gap = usize::from(c.share + c.rest > 0);
+    column(&mut pen, &function, c.function + 1 - gap, role);
     let share = format!("{:.0} %", culprit.share * 100.0);
     pen.right(if c.share > 0 { &share } else { "" }, c.share, Role::Text);
     if c.samples > 0 {
@@ -408,10 +413,8 @@ fn group_line(scene: &Scene<'_>, body: Rect, buf: &mut Buffer, y: u16, group: &G
         .right(&text::duration(group.total_ns), 10, Role::Text)
         .gap(2);
     pen.put(&group.to_string(), Role::Text);
-    if group.share < 1.0 {
-        pen.put(
-            &format!(" · {:.0} % of all stalls", group.share * 100.0),
-            Role::Dim,
-        );
+    let part = format!(" · {:.0} % of all stalls", group.share * 100.0);
+    if group.share < 1.0 && text::width(&part) <= pen.room() {
+        pen.put(&part, Role::Dim);
     }
 }

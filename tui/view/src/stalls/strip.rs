@@ -91,6 +91,13 @@ impl Section {
         self.from.saturating_add((length * part) as i64)
     }
 
+    /// Where a cell begins.
+    fn edge(&self, cell: usize) -> i64 {
+        let length = self.to.saturating_sub(self.from) as f64;
+        let part = cell as f64 / self.cells.max(1) as f64;
+        self.from.saturating_add((length * part) as i64)
+    }
+
     fn per_cell(&self) -> u64 {
         let length = self.to.saturating_sub(self.from).max(0) as u64;
         length / self.cells.max(1) as u64
@@ -125,13 +132,29 @@ fn sections(stall: &Stall, width: usize) -> [Section; 3] {
     ]
 }
 
-/// The sample that stands for a moment of the window: the one whose stretch it is in, which
-/// ends with the sample. At least a cell is drawn of each.
-fn sample_in<'a>(seen: &[&'a Seen], at: i64, cell_ns: u64) -> Option<&'a Seen> {
-    let next = seen.partition_point(|s| s.offset_ns < at);
-    let found = seen.get(next)?;
-    let reach = found.weight_ns.max(cell_ns);
-    (found.offset_ns.abs_diff(at) <= reach).then_some(found)
+/// Samples with the stretch of the window that each stands for, one after the other. Each
+/// is as long as its weight and as near to its sample as those before it let it be.
+fn stretches<'a>(seen: &[&'a Seen], end: i64) -> Vec<(i64, i64, &'a Seen)> {
+    let mut from = 0;
+    let mut out = Vec::with_capacity(seen.len());
+    for sample in seen.iter().filter(|s| s.weight_ns > 0) {
+        let weight = i64::try_from(sample.weight_ns).unwrap_or(i64::MAX);
+        let latest = sample.offset_ns.min(end).saturating_sub(weight);
+        let start = latest.max(from);
+        from = start.saturating_add(weight);
+        out.push((start, from, *sample));
+    }
+    out
+}
+
+/// The sample that stands for most of a cell of the window.
+fn most_of<'a>(stretches: &[(i64, i64, &'a Seen)], from: i64, to: i64) -> Option<&'a Seen> {
+    let first = stretches.partition_point(|(_, end, _)| *end <= from);
+    stretches[first..]
+        .iter()
+        .take_while(|(start, ..)| *start < to)
+        .max_by_key(|(start, end, _)| end.min(&to).saturating_sub(*start.max(&from)))
+        .map(|(.., sample)| *sample)
 }
 
 /// The nearest sample to a moment outside the window.
@@ -148,29 +171,24 @@ pub(super) fn lines(stall: &Stall, width: usize) -> Vec<Vec<Part>> {
     let mut seen: Vec<&Seen> = stall.timeline.iter().collect();
     seen.sort_by_key(|s| s.offset_ns);
     let all = sections(stall, width - 2);
+    let inside = stretches(&seen, all[1].to);
     let mut cells: Vec<Part> = Vec::new();
     for (i, section) in all.iter().enumerate() {
         if i > 0 {
             push(&mut cells, '│', Role::Line);
         }
-        // A sample of the window does not stand for what was outside it.
-        let inside: Vec<&Seen> = seen
+        let outside: Vec<&Seen> = seen
             .iter()
-            .filter(|s| {
-                let at = s.offset_ns;
-                match i {
-                    0 => at <= 0 && s.weight_ns == 0,
-                    1 => at >= 0 && at <= section.to,
-                    _ => at >= section.from && s.weight_ns == 0,
-                }
+            .filter(|s| match i {
+                0 => s.offset_ns <= 0,
+                _ => s.offset_ns >= section.from,
             })
             .copied()
             .collect();
         for cell in 0..section.cells {
-            let at = section.at(cell);
             let found = match i {
-                1 => sample_in(&inside, at, section.per_cell()),
-                _ => nearest(&inside, at),
+                1 => most_of(&inside, section.edge(cell), section.edge(cell + 1)),
+                _ => nearest(&outside, section.at(cell)),
             };
             let (c, role) = found.map_or((UNSEEN, Role::Faint), |s| mark(&actors, &Who::of(s)));
             push(&mut cells, c, role);
