@@ -7,4 +7,5 @@ pub mod flood;
 pub mod instance;
 pub mod need;
 pub mod program;
+pub mod stalls;
 pub mod tty;
