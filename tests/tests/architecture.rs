@@ -97,6 +97,10 @@ const UNSAFE: &[(&str, &str)] = &[
         "sendmmsg(2), and threads on a CPU and network of their own",
     ),
     ("tests/src/tty.rs", "pseudo-terminals and their sessions"),
+    (
+        "tests/src/zombies.rs",
+        "maps the pages that dead cgroups are charged with",
+    ),
     ("tests/tests/live_probes.rs", "gives up root on one thread"),
     ("tests/tests/live_bpf.rs", "attaches programs of its own"),
     ("tests/tests/allocation.rs", "an allocator that counts"),

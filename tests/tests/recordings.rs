@@ -1,6 +1,8 @@
 //! Streams and recordings of this host: what is written is what is documented, is replayed
 //! anywhere, and nothing that is no recording is taken for one.
 
+#[path = "recordings/incident.rs"]
+mod incident;
 #[path = "recordings/replay.rs"]
 mod replay;
 #[path = "recordings/screens.rs"]

@@ -3,6 +3,9 @@
 //! The scripts of `tests/vm` run there and leave in /out what is looked at here. Nothing about
 //! time is asserted: the machines are emulated.
 
+#[path = "vm/i2.rs"]
+mod i2;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -111,7 +114,6 @@ fn live_tests_pass(kernel: &str) {
         "live_change",
         "live_dynamic",
         "live_cores",
-        "live_stalls",
         "live_tracing",
     ];
     let options: Vec<_> = tests

@@ -79,6 +79,7 @@ impl Model {
         self.tracing
             .advance(&self.now, self.cores.newest().unwrap_or(0));
         self.own.advance(before, &self.now);
+        self.stalls.advance(&self.now);
         self.findings.clear();
         // Moved out so that rules see the model without the list they fill.
         let mut findings = std::mem::take(&mut self.findings);

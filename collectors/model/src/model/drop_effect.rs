@@ -37,6 +37,8 @@ pub enum Verdict {
     TooEarly,
     /// There were too few stalls before to tell.
     TooFew,
+    /// Fewer were told, but some were lost: whether there were fewer is not known.
+    Lost,
     /// Not one since.
     Ended,
     /// Fewer or shorter by half at least.
@@ -56,6 +58,8 @@ pub struct DropEffect {
     pub before: Side,
     /// Up to a minute after it ended.
     pub after: Side,
+    /// Stalls that were lost since it began: they happened, and nothing more is known.
+    pub lost: u64,
 }
 
 impl Side {
@@ -76,6 +80,11 @@ impl DropEffect {
         }
         // None in the time in which there were two or more before is no chance.
         let expected = before.per_minute() * after.span_ns as f64 / 60e9;
+        let half = |is: f64, was: f64| is * 2.0 <= was;
+        let fewer = half(f64::from(after.count), expected);
+        if fewer && !half(f64::from(after.count) + self.lost as f64, expected) {
+            return Verdict::Lost;
+        }
         if after.count == 0 {
             return if expected >= 2.0 {
                 Verdict::Ended
@@ -83,9 +92,7 @@ impl DropEffect {
                 Verdict::TooEarly
             };
         }
-        let half = |is: f64, was: f64| is * 2.0 <= was;
-        if half(f64::from(after.count), expected) || half(after.p99_ns as f64, before.p99_ns as f64)
-        {
+        if fewer || half(after.p99_ns as f64, before.p99_ns as f64) {
             Verdict::Better
         } else {
             Verdict::NoEffect
@@ -110,6 +117,7 @@ impl fmt::Display for DropEffect {
         match self.verdict() {
             Verdict::TooEarly => write!(f, " (too early to tell)"),
             Verdict::TooFew => write!(f, " (too few before to tell)"),
+            Verdict::Lost => write!(f, " ({} more were lost: not known)", self.lost),
             Verdict::NoEffect => write!(f, ": no effect seen"),
             Verdict::Ended | Verdict::Better => Ok(()),
         }
@@ -156,6 +164,7 @@ impl Model {
             wall_ns: end,
             before: side(begin.saturating_sub(SIDE_NS).max(first.min(begin)), begin),
             after: side(end, now.min(end.saturating_add(SIDE_NS)).max(end)),
+            lost: self.stalls.lost_since(begin),
         })
     }
 }

@@ -18,13 +18,16 @@ pub use group::{Group, GroupBy, Key, Top, groups};
 pub use heat::{HeatCell, HeatMap};
 
 use crate::Name;
-use crate::sample::{Pause, Stall, StallKind};
+use crate::sample::{Pause, Sample, Stall, StallKind};
 
 /// How many stalls are kept: an hour at one a second.
 const KEPT: usize = 4096;
 /// Bytes that the timelines and stacks of all stalls may take: a stall of 600 samples takes
 /// about 45 KB, most take a few KB.
 const TIMELINES: usize = 16 << 20;
+
+/// Samples of which it is kept how many stalls were lost.
+const LOST_KEPT: usize = 180;
 
 /// The newest stalls, ordered by when they ended.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +36,8 @@ pub struct StallsModel {
     /// What the timelines and stacks of `stalls` take, bytes.
     timelines: usize,
     dropped: u64,
+    /// `CLOCK_REALTIME` of samples, and the stalls that were lost until then; oldest first.
+    lost: VecDeque<(u64, u64)>,
 }
 
 /// A stall, and what is left of it.
@@ -92,6 +97,28 @@ impl StallsModel {
             },
         );
         self.trim();
+    }
+
+    /// Notes how many were lost by the time of a sample.
+    pub(super) fn advance(&mut self, now: &Sample) {
+        let Some(watch) = now.stalls.value() else {
+            return;
+        };
+        if self.lost.capacity() == 0 {
+            self.lost.reserve_exact(LOST_KEPT);
+        }
+        if self.lost.len() == LOST_KEPT {
+            self.lost.pop_front();
+        }
+        self.lost.push_back((now.wall_ns, watch.lost));
+    }
+
+    /// Stalls that were lost since a time of day, by the samples.
+    pub(super) fn lost_since(&self, wall_ns: u64) -> u64 {
+        let then = self.lost.iter().rev().find(|(at, _)| *at <= wall_ns);
+        let then = then.or(self.lost.front()).map_or(0, |(_, lost)| *lost);
+        let now = self.lost.back().map_or(0, |(_, lost)| *lost);
+        now.saturating_sub(then)
     }
 
     /// Another host, another boot, or an earlier point of a recording: what was is not the past.

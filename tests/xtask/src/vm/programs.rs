@@ -12,6 +12,9 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// With `--target`, the flag does not reach build scripts.
 const STATIC: (&str, &str) = ("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
 
+/// Emulated, what is not optimized at all is too slow to keep up with its own probes.
+const FASTER: (&str, &str) = ("CARGO_PROFILE_DEV_OPT_LEVEL", "1");
+
 /// A program: `stalltop`, or one of the test package's (`bpf-holder`).
 pub(super) fn program(name: &str) -> Result<PathBuf> {
     let package = match name {
@@ -27,7 +30,7 @@ pub(super) fn program(name: &str) -> Result<PathBuf> {
         "--bin",
         name,
     ];
-    build::program(&args, &[STATIC])
+    build::program(&args, &[STATIC, FASTER])
 }
 
 /// An integration test of the test package, as a program that runs its tests.

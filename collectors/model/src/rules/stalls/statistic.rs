@@ -333,7 +333,7 @@ pub(in super::super) fn caches_dropped(model: &Model) -> Option<Finding> {
         incident: "I2",
         severity: Severity::Info,
         confidence: match effect.verdict() {
-            Verdict::TooEarly | Verdict::TooFew => Confidence::Low,
+            Verdict::TooEarly | Verdict::TooFew | Verdict::Lost => Confidence::Low,
             Verdict::Better | Verdict::NoEffect => Confidence::Medium,
             Verdict::Ended => Confidence::High,
         },

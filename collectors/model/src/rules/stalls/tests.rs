@@ -21,6 +21,7 @@ struct Case {
     zombies: u64,
     read_ns: u64,
     watched: bool,
+    lost: u64,
 }
 
 impl Case {
@@ -31,6 +32,7 @@ impl Case {
             zombies: 3,
             read_ns: 40_000,
             watched: true,
+            lost: 7,
         };
         let host = Host {
             release: "5.10.0-37-cloud-amd64".into(),
@@ -93,6 +95,7 @@ impl Case {
         if self.watched {
             sample.stalls = Reading::Value(StallWatch {
                 kinds: std::array::from_fn(|_| Reading::Value(10 * MS)),
+                lost: self.lost,
                 ..StallWatch::default()
             });
         }
@@ -459,6 +462,21 @@ fn a_drop_in_vain_says_so_and_is_not_offered_again() {
             .iter()
             .any(|l| l.ends_with("no effect seen"))
     );
+}
+
+#[test]
+fn stalls_that_were_lost_are_not_taken_for_none() {
+    let mut case = Case::new();
+    for _ in 0..30 {
+        case.stall(1, 150, "cadvisor", "memcg_stat_show");
+    }
+    case.drop_caches();
+    case.lost += 20;
+    case.ticks(20);
+    let effect = case.model.drop_effect().unwrap();
+    assert_eq!((effect.verdict(), effect.lost), (Verdict::Lost, 20));
+    let told = effect.to_string();
+    assert!(told.ends_with("(20 more were lost: not known)"), "{told}");
 }
 
 #[test]
