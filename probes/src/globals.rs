@@ -105,6 +105,10 @@ pub(crate) fn stalls(
     let arch = std::env::consts::ARCH;
     vec![
         (threshold::PENDING, or_never(thresholds.pending_ns)),
+        (
+            threshold::DELAY,
+            or_never(thresholds.pending_ns).min(or_never(thresholds.ksoftirqd_ns)),
+        ),
         (threshold::HANDLER, or_never(thresholds.handler_ns)),
         (threshold::KSOFTIRQD, or_never(thresholds.ksoftirqd_ns)),
         (threshold::IRQS_OFF, or_never(thresholds.irqs_off_ns)),

@@ -421,7 +421,7 @@ fn schedstat(pid: u32) -> Sched {
 }
 
 /// CPU and pid of every ksoftirqd.
-fn ksoftirqds() -> Vec<(u32, u32)> {
+pub fn ksoftirqds() -> Vec<(u32, u32)> {
     let mut found: Vec<(u32, u32)> = fs::read_dir("/proc")
         .into_iter()
         .flatten()

@@ -7,6 +7,7 @@ pub mod flood;
 pub mod instance;
 pub mod need;
 pub mod program;
+pub mod stalls;
 pub mod story;
 pub mod tty;
 pub mod zombies;

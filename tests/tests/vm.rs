@@ -114,6 +114,7 @@ fn live_tests_pass(kernel: &str) {
         "live_change",
         "live_dynamic",
         "live_cores",
+        "live_stalls",
         "live_tracing",
     ];
     let options: Vec<_> = tests

@@ -1,6 +1,6 @@
 //! Names of kernel addresses, from `/proc/kallsyms`.
 //!
-//! The table is read when the first stall asks for it, on a thread of its own: the kernel takes
+//! The table is read when it is first asked for, on a thread of its own: the kernel takes
 //! tens of milliseconds to print its 100,000 to 250,000 rows. It is read again when an address
 //! is not found (a module or BPF program has come since), at most every [`AGAIN`].
 
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::setpriority_process;
 use stalltop_model::{Name, Reading, Reason};
 
 use crate::env::{Capabilities, Env};
@@ -110,8 +111,10 @@ impl Symbols {
         self.asked = Some(now);
         let (path, restrict, syslog) = (self.path.clone(), self.restrict.clone(), self.syslog);
         let (send, receive) = channel();
-        let thread = std::thread::Builder::new().name("kallsyms".into());
+        let thread = std::thread::Builder::new().name("stalltop-names".into());
         let started = thread.spawn(move || {
+            // Who asks may have a raised priority; this is not worth one.
+            let _ = setpriority_process(None, 0);
             // Nobody listens any more when stalltop ends: nothing to do then.
             let _ = send.send(read(&path, &restrict, syslog));
         });

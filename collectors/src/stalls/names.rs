@@ -12,7 +12,7 @@ use super::merge::merge;
 use super::watch::{Seen, Understand};
 use crate::env::Env;
 
-/// Names culprits by `/proc/kallsyms`, which it reads when the first stall asks for it.
+/// Names culprits by `/proc/kallsyms`, which it reads at the start.
 pub(super) struct Names {
     symbols: Symbols,
     context: Context,

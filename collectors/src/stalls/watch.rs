@@ -65,6 +65,8 @@ pub(super) struct Watcher<S, U> {
     /// Groups whose windows were read, and when.
     read: VecDeque<(u64, Vec<Seen>)>,
     windows: usize,
+    /// Whether what is needed for understanding was there once.
+    prepared: bool,
     /// Events of which nothing is told, as there were too many.
     over: u64,
     /// CPU time as it was told last, and how many events were understood since.
@@ -83,6 +85,7 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
             group: Vec::new(),
             read: VecDeque::new(),
             windows: 0,
+            prepared: false,
             over: 0,
             spent: (0, 0),
         }
@@ -96,6 +99,8 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
             self.budget
                 .spent(understood, cpu_ns.saturating_sub(before_ns));
         }
+        // Before the first stall: who caused it may be gone by the time that it is understood.
+        self.prepared = self.prepared || self.understand.is_ready();
         for _ in 0..EVENTS {
             let Some(event) = self.source.next() else {
                 break;
@@ -114,10 +119,8 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
                 self.policy.stalled(stall.cpu, stall.delay_ns, now_ns);
             }
         }
-        let again = self
-            .read
-            .front()
-            .map(|_| now_ns.saturating_add(SYMBOLS_AGAIN));
+        let waits = !self.prepared || !self.read.is_empty();
+        let again = waits.then(|| now_ns.saturating_add(SYMBOLS_AGAIN));
         let switch = self.policy.apply(now_ns, &mut self.source);
         [self.hold.next_ns(), again, switch]
             .into_iter()
@@ -314,6 +317,16 @@ mod tests {
         assert_eq!(watcher.round(0, 0, &mut out), None);
         assert_eq!(watcher.round(1_000 * MS, 0, &mut out), None);
         assert!(out.is_empty());
+    }
+
+    #[test]
+    fn symbols_are_asked_for_before_the_first_stall() {
+        let (world, mut watcher) = watcher();
+        let mut out = Vec::new();
+        world.borrow_mut().no_symbols = true;
+        assert_eq!(watcher.round(0, 0, &mut out), Some(20 * MS));
+        world.borrow_mut().no_symbols = false;
+        assert_eq!(watcher.round(20 * MS, 0, &mut out), None);
     }
 
     #[test]

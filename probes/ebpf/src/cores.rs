@@ -29,7 +29,7 @@ use aya_ebpf::{
 use stalltop_wire::stall::kind;
 use stalltop_wire::{BUCKETS, Cpu, VECTORS, Vector, bucket};
 
-use crate::stall::{HANDLER_NS, NO_NEXT, PENDING_NS, emit};
+use crate::stall::{DELAY_NS, HANDLER_NS, NO_NEXT, PENDING_NS, emit};
 
 /// One slot per possible CPU; the loader sets the number of entries.
 #[map]
@@ -128,14 +128,30 @@ pub fn softirq_entry(ctx: RawTracePointContext) -> i32 {
             }
             let slot = (&raw mut (*v).delay_hist).cast::<u64>().add(slot(delay));
             *slot += 1;
-            if delay >= PENDING_NS.load() {
-                let nr = arg(&ctx, 0);
-                (*cpu).draining = nr + 1;
-                emit(cpu, kind::PENDING | nr << 8 | NO_NEXT, raised, raised, now);
+            if delay >= DELAY_NS.load() {
+                late(cpu, arg(&ctx, 0), raised, now);
             }
         }
     }
     0
+}
+
+/// A vector was entered late. Out of line.
+///
+/// # Safety
+/// `cpu` is this CPU's slot.
+#[inline(never)]
+unsafe fn late(cpu: *mut Cpu, nr: u64, raised: u64, now: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*cpu).late_vector = nr;
+        (*cpu).late_raised_ns = raised;
+        (*cpu).late_entered_ns = now;
+        if now.wrapping_sub(raised) >= PENDING_NS.load() {
+            (*cpu).draining = nr + 1;
+            emit(cpu, kind::PENDING | nr << 8 | NO_NEXT, raised, raised, now);
+        }
+    }
 }
 
 #[raw_tracepoint(tracepoint = "softirq_exit")]

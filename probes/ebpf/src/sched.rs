@@ -57,7 +57,19 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
             (*cpu).busy_ns = now;
         }
         // pid 0 is the idle task of every CPU, which waits for nothing.
-        let wait = if next_pid == 0 { 0 } else { wait(next) };
+        let mut wait = 0;
+        if next_pid == 0 {
+            (*cpu).idle_ns = now;
+        } else {
+            wait = waited(next);
+            // A CPU that went idle meanwhile was not what the task waited for: its cgroup was
+            // throttled, or it slept. From 6.12 on a sleeping task can be moved to another queue
+            // while its dequeue is delayed, and is then "queued" since, for the kernel's own
+            // run_delay, too (seen: 382 s).
+            if now.wrapping_sub(wait) < (*cpu).idle_ns {
+                wait = 0;
+            }
+        }
         if wait != 0 {
             (*cpu).run_delays += 1;
             (*cpu).run_delay_ns += wait;
@@ -114,7 +126,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
 
 /// For how long the task that is switched in was runnable; 0 where the kernel does not say.
 #[inline(always)]
-unsafe fn wait(next: *const u8) -> u64 {
+unsafe fn waited(next: *const u8) -> u64 {
     if TASK_LAST_QUEUED.load() == NO_OFFSET || RQ_CLOCK.load() == NO_OFFSET {
         return 0;
     }
@@ -132,32 +144,43 @@ unsafe fn wait(next: *const u8) -> u64 {
     }
 }
 
-/// ksoftirqd waited: a stall from when on a vector was pending, too.
+/// ksoftirqd waited: a stall for as long as a vector was pending meanwhile. It may be no more: who
+/// kept bottom halves off runs what is pending as it lets them on again.
 ///
 /// # Safety
 /// `cpu` is this CPU's slot.
 #[inline(never)]
-unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) -> u64 {
+unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) {
     // SAFETY: the caller's; the vector is in bounds.
     unsafe {
-        let nr = oldest_pending(cpu);
-        if nr >= VECTORS as u64 {
-            return 0;
-        }
-        let raised = (*(&raw mut (*cpu).vectors).cast::<Vector>().add(nr as usize)).raised_ns;
         let queued = now - wait;
-        let start = if queued > raised { queued } else { raised };
-        if now - start >= KSOFTIRQD_NS.load() {
+        let mut nr = (*cpu).late_vector & 0xf;
+        let (raised, mut end) = ((*cpu).late_raised_ns, (*cpu).late_entered_ns);
+        let mut start = if queued > raised { queued } else { raised };
+        let pending = oldest_pending(cpu);
+        if pending < VECTORS as u64 {
+            let vector = (&raw mut (*cpu).vectors)
+                .cast::<Vector>()
+                .add(pending as usize);
+            let raised = (*vector).raised_ns;
+            let since = if queued > raised { queued } else { raised };
+            // The longer of the two.
+            if end <= start || now - since > end - start {
+                nr = pending;
+                start = since;
+                end = now;
+            }
+        }
+        if end > start && end - start >= KSOFTIRQD_NS.load() {
             emit(
                 cpu,
                 kind::KSOFTIRQD | nr << 8 | pid << 32,
                 start,
                 start,
-                now,
+                end,
             );
         }
     }
-    0
 }
 
 /// A task leaves the CPU that was seen to be told to. When it was told lies between `earliest` and
@@ -166,7 +189,7 @@ unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) -> u64 {
 /// # Safety
 /// `cpu` is this CPU's slot.
 #[inline(never)]
-unsafe fn resched(cpu: *mut Cpu, next_pid: u64, earliest: u64, seen: u64, wait: u64) -> u64 {
+unsafe fn resched(cpu: *mut Cpu, next_pid: u64, earliest: u64, seen: u64, wait: u64) {
     let what = kind::RESCHED | NO_VECTOR | next_pid << 32;
     // SAFETY: the caller's.
     unsafe {
@@ -182,5 +205,4 @@ unsafe fn resched(cpu: *mut Cpu, next_pid: u64, earliest: u64, seen: u64, wait: 
             emit(cpu, what, start, earliest, now);
         }
     }
-    0
 }

@@ -39,6 +39,8 @@ static SAMPLE_SLOTS: Global<u64> = Global::new(1);
 #[unsafe(no_mangle)]
 pub(crate) static PENDING_NS: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
+pub(crate) static DELAY_NS: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
 pub(crate) static HANDLER_NS: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
 pub(crate) static KSOFTIRQD_NS: Global<u64> = Global::new(u64::MAX);
@@ -74,7 +76,7 @@ pub(crate) const NO_NEXT: u64 = 0xffff_ffff << 32;
 /// # Safety
 /// `cpu` is this CPU's slot.
 #[inline(never)]
-pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, end: u64) -> u64 {
+pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, end: u64) {
     // SAFETY: `event` is as large as was asked for and every word of it is written; the helpers
     // write no more than the given lengths.
     unsafe {
@@ -89,7 +91,7 @@ pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, e
                 one = in(reg) 1_u64,
                 options(nostack),
             );
-            return 0;
+            return;
         }
         (*event).kind = what & 0xff;
         (*event).cpu = u64::from(bpf_get_smp_processor_id());
@@ -109,7 +111,6 @@ pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, e
         (*event).sample = (*cpu).samples;
         bpf_ringbuf_submit(event.cast(), 0);
     }
-    0
 }
 
 /// The vector that has been pending longest, or [`VECTORS`].

@@ -166,6 +166,15 @@ pub struct Cpu {
     pub run_delay_ns: u64,
     /// Longest of them of the ticks with even and with odd epoch.
     pub run_delay_max_ns: [u64; 2],
+    /// The softirq vector that was last entered late, of those that were pending for longer than
+    /// the shorter of the thresholds of `PENDING` and `KSOFTIRQD`.
+    pub late_vector: u64,
+    /// When it had been raised.
+    pub late_raised_ns: u64,
+    /// When it was entered.
+    pub late_entered_ns: u64,
+    /// When the idle task was last switched in.
+    pub idle_ns: u64,
 
     /// Per softirq vector.
     pub vectors: [Vector; VECTORS],
@@ -217,6 +226,10 @@ impl Cpu {
         run_delays: 0,
         run_delay_ns: 0,
         run_delay_max_ns: [0; 2],
+        late_vector: 0,
+        late_raised_ns: 0,
+        late_entered_ns: 0,
+        idle_ns: 0,
         vectors: [Vector::ZERO; VECTORS],
     };
 }
@@ -234,7 +247,7 @@ const _: () = {
     assert!(offset_of!(Vector, delay_max_ns) == 48);
     assert!(offset_of!(Vector, hist) == 64);
     assert!(offset_of!(Vector, delay_hist) == 320);
-    assert!(size_of::<Cpu>() == 6016 && align_of::<Cpu>() == 64);
+    assert!(size_of::<Cpu>() == 6080 && align_of::<Cpu>() == 64);
     assert!(offset_of!(Cpu, epoch) == 0);
     assert!(offset_of!(Cpu, raises) == 8);
     assert!(offset_of!(Cpu, hardirq_depth) == 16);
@@ -264,7 +277,11 @@ const _: () = {
     assert!(offset_of!(Cpu, run_delays) == 224);
     assert!(offset_of!(Cpu, run_delay_ns) == 232);
     assert!(offset_of!(Cpu, run_delay_max_ns) == 240);
-    assert!(offset_of!(Cpu, vectors) == 256);
+    assert!(offset_of!(Cpu, late_vector) == 256);
+    assert!(offset_of!(Cpu, late_raised_ns) == 264);
+    assert!(offset_of!(Cpu, late_entered_ns) == 272);
+    assert!(offset_of!(Cpu, idle_ns) == 280);
+    assert!(offset_of!(Cpu, vectors) == 320);
 };
 
 /// The histogram bucket of a duration in nanoseconds: `floor(log2(ns))`, between 0 and 31.

@@ -34,7 +34,8 @@ pub mod kind {
     pub const PENDING: u64 = 1;
     /// A softirq handler ran too long: entry to exit.
     pub const HANDLER: u64 = 2;
-    /// ksoftirqd was runnable but did not run, while one of its vectors was pending.
+    /// ksoftirqd was runnable but did not run, while one of its vectors was pending: told when
+    /// ksoftirqd runs, and ended then or when somebody else ran the vector.
     pub const KSOFTIRQD: u64 = 3;
     /// The tick or a sample came late.
     pub const IRQS_OFF: u64 = 4;
@@ -50,6 +51,8 @@ pub mod kind {
 pub mod threshold {
     /// Kind 1.
     pub const PENDING: &str = "PENDING_NS";
+    /// The shorter of those of kinds 1 and 3: from when on a delay is looked at.
+    pub const DELAY: &str = "DELAY_NS";
     /// Kind 2.
     pub const HANDLER: &str = "HANDLER_NS";
     /// Kind 3.

@@ -1,23 +1,71 @@
-//! What our softirq programs cost per softirq, dispatch included: the same flood with nothing
-//! attached, with programs that do nothing, and with ours, in turns of a fraction of a second.
+//! What our programs cost, dispatch and interrupts included: the same load with nothing attached,
+//! with programs that do nothing, and with ours, in turns of a fraction of a second.
+//!
+//! - per softirq, under a flood of packets;
+//! - per switch of tasks, with two threads that wake each other;
+//! - of a CPU that does nothing but compute: the tick's program, and the sampler, most of whose cost
+//!   is its interrupt.
 //!
 //! Called by `cargo xtask bench probes`. The differences are taken within a round, so that drift
 //! of the machine cancels, and the median is printed, so that a disturbed round does not matter.
 //! Beside it, for a machine that is never quiet, the difference of the best tenths of the windows.
 
+use std::hint::black_box;
+use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use stalltop_probes::{Kind, Options, PROGRAMS, Probes, Spec};
-use stalltop_tests::flood::{Flood, Packets, in_own_network};
+use stalltop_probes::{Kind, Options, PROGRAMS, Probes, Spec, Thresholds};
+use stalltop_tests::flood::{Flood, Packets, in_own_network, pin};
 
 /// One set of programs to be compared.
 struct Mode {
     name: &'static str,
     programs: Vec<&'static Spec>,
-    /// The most it may cost, nanoseconds per softirq.
+    /// Whether stalls are looked for.
+    stalls: bool,
+    /// Whether the sampler runs on the CPU.
+    sampler: bool,
+    /// The most it may cost, in the load's unit.
     limit: Option<f64>,
     samples: Vec<f64>,
+}
+
+impl Mode {
+    fn new(name: &'static str, programs: Vec<&'static Spec>) -> Self {
+        Self {
+            name,
+            programs,
+            stalls: false,
+            sampler: false,
+            limit: None,
+            samples: Vec::new(),
+        }
+    }
+
+    fn stalls(mut self) -> Self {
+        self.stalls = true;
+        self
+    }
+
+    fn sampler(mut self) -> Self {
+        self.sampler = true;
+        self
+    }
+
+    fn limit(mut self, limit: f64) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+/// What a load costs is told in this.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    /// Nanoseconds of each event.
+    Nanoseconds,
+    /// A share of the base, percent.
+    Percent,
 }
 
 fn ours(names: &[&str]) -> Vec<&'static Spec> {
@@ -46,31 +94,42 @@ static EMPTY: [Spec; 3] = [
     nothing("empty_raise", "softirq_raise"),
 ];
 
-fn modes() -> Vec<Mode> {
-    let mode = |name, programs, limit| Mode {
-        name,
-        programs,
-        limit,
-        samples: Vec::new(),
-    };
+fn softirq_modes() -> Vec<Mode> {
+    let all = || ours(&["softirq_exit", "softirq_entry", "softirq_raise"]);
     vec![
-        mode("base, nothing attached", Vec::new(), None),
-        mode(
-            "2 empty programs: exit, entry",
-            EMPTY[..2].iter().collect(),
-            None,
-        ),
-        mode("3 empty programs: and raise", EMPTY.iter().collect(), None),
-        mode(
+        Mode::new("base, nothing attached", Vec::new()),
+        Mode::new("2 empty programs: exit, entry", EMPTY[..2].iter().collect()),
+        Mode::new("3 empty programs: and raise", EMPTY.iter().collect()),
+        Mode::new(
             "ours: exit, entry",
             ours(&["softirq_exit", "softirq_entry"]),
-            Some(150.0),
-        ),
-        mode(
-            "ours: exit, entry, raise, delays",
-            ours(&["softirq_exit", "softirq_entry", "softirq_raise"]),
-            Some(230.0),
-        ),
+        )
+        .limit(150.0),
+        Mode::new("ours: exit, entry, raise, delays", all()).limit(230.0),
+        Mode::new("the same, and stalls", all())
+            .stalls()
+            .limit(230.0),
+    ]
+}
+
+fn switch_modes() -> Vec<Mode> {
+    let ours = || ours(&["sched_switch"]);
+    vec![
+        Mode::new("base, nothing attached", Vec::new()),
+        Mode::new("ours: sched_switch", ours()),
+        Mode::new("the same, and stalls", ours()).stalls(),
+    ]
+}
+
+fn compute_modes() -> Vec<Mode> {
+    let all = || PROGRAMS.iter().collect::<Vec<_>>();
+    vec![
+        Mode::new("base, nothing attached", Vec::new()),
+        Mode::new("everything always on", all()).stalls().limit(0.5),
+        Mode::new("and the sampler", all())
+            .stalls()
+            .sampler()
+            .limit(2.5),
     ]
 }
 
@@ -82,7 +141,9 @@ fn main() -> ExitCode {
         eprintln!("usage: probes-bench SECONDS CPU");
         return ExitCode::FAILURE;
     };
-    match in_own_network(Some(cpu as usize), || run(Duration::from_secs(seconds))) {
+    match in_own_network(Some(cpu as usize), || {
+        run(Duration::from_secs(seconds) / 3, cpu as u32)
+    }) {
         Ok(Ok(())) => ExitCode::SUCCESS,
         Ok(Err(e)) => {
             eprintln!("{e}");
@@ -95,22 +156,44 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(time: Duration) -> Result<(), String> {
-    let window = Duration::from_millis(40);
+fn run(time: Duration, cpu: u32) -> Result<(), String> {
     // Others' time on this CPU is no cost of ours.
     rustix::process::setpriority_process(None, -20).map_err(|e| e.to_string())?;
     let flood = Flood::open(Packets::Unknown).map_err(|e| e.to_string())?;
-    let send = |time| flood.send_for(time).map_err(|e| e.to_string());
-    let mut modes = modes();
-    let started = std::time::Instant::now();
+    let send = |time| flood.send_for(time).map(|sent| sent.ns_per_packet());
+    let window = Duration::from_millis(40);
+    let (modes, rounds) = compare(softirq_modes(), cpu, time, window, send)?;
+    print("softirq", Unit::Nanoseconds, &modes, rounds);
+
+    let mut pair = Pair::new(cpu).map_err(|e| e.to_string())?;
+    let (modes, rounds) = compare(switch_modes(), cpu, time, window, |time| pair.switch(time))?;
+    drop(pair);
+    print("switch of tasks", Unit::Nanoseconds, &modes, rounds);
+
+    let window = Duration::from_millis(150);
+    let (modes, rounds) = compare(compute_modes(), cpu, time, window, |time| Ok(compute(time)))?;
+    print("round of computing", Unit::Percent, &modes, rounds);
+    Ok(())
+}
+
+/// Measures every mode in turn, for that long.
+fn compare(
+    mut modes: Vec<Mode>,
+    cpu: u32,
+    time: Duration,
+    window: Duration,
+    mut measure: impl FnMut(Duration) -> io::Result<f64>,
+) -> Result<(Vec<Mode>, usize), String> {
+    let started = Instant::now();
     let mut rounds = 0;
     while started.elapsed() < time {
         // Every mode takes every place in turn: none always follows the same one.
         let count = modes.len();
         for i in 0..count {
             let mode = &mut modes[(i + rounds) % count];
-            let probes = Probes::load(&Options {
+            let mut probes = Probes::load(&Options {
                 programs: mode.programs.clone(),
+                thresholds: mode.stalls.then(Thresholds::default),
                 ..Options::default()
             });
             for health in probes.health() {
@@ -118,37 +201,103 @@ fn run(time: Duration) -> Result<(), String> {
                     return Err(format!("{}: {failure}", health.spec.name));
                 }
             }
-            send(window / 8)?;
-            mode.samples.push(send(window)?.ns_per_packet());
+            let mut stalls = probes.take_stalls();
+            if let (true, Some(stalls)) = (mode.sampler, &mut stalls) {
+                stalls.sampler().start(cpu).map_err(|e| e.to_string())?;
+            }
+            let mut measure = |time| measure(time).map_err(|e| e.to_string());
+            measure(window / 8)?;
+            mode.samples.push(measure(window)?);
         }
         rounds += 1;
     }
-    print(&modes, rounds);
-    Ok(())
+    Ok((modes, rounds))
 }
 
-fn print(modes: &[Mode], rounds: usize) {
+/// Two threads on one CPU, each of which sleeps until the other one wakes it.
+struct Pair {
+    to: PipeWriter,
+    from: PipeReader,
+}
+
+impl Pair {
+    fn new(cpu: u32) -> io::Result<Self> {
+        let (mut its_from, to) = pipe()?;
+        let (from, mut its_to) = pipe()?;
+        // Ends when our end of its pipe is closed.
+        std::thread::spawn(move || {
+            let mut byte = [0];
+            let _ = pin(cpu as usize);
+            while its_from.read_exact(&mut byte).is_ok() && its_to.write_all(&byte).is_ok() {}
+        });
+        Ok(Self { to, from })
+    }
+
+    /// Nanoseconds per switch; each round trip is two.
+    fn switch(&mut self, time: Duration) -> io::Result<f64> {
+        let started = Instant::now();
+        let mut switches = 0.0;
+        let mut byte = [0];
+        while started.elapsed() < time {
+            for _ in 0..16 {
+                self.to.write_all(&byte)?;
+                self.from.read_exact(&mut byte)?;
+                switches += 2.0;
+            }
+        }
+        Ok(started.elapsed().as_nanos() as f64 / switches)
+    }
+}
+
+/// Nanoseconds per round of 10,000 dependent operations.
+fn compute(time: Duration) -> f64 {
+    let started = Instant::now();
+    let mut rounds = 0.0;
+    let mut value = 1_u64;
+    while started.elapsed() < time {
+        for _ in 0..10_000 {
+            value = black_box(
+                value
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1),
+            );
+        }
+        rounds += 1.0;
+    }
+    started.elapsed().as_nanos() as f64 / rounds
+}
+
+fn print(what: &str, unit: Unit, modes: &[Mode], rounds: usize) {
     let base = &modes[0].samples;
-    println!("{rounds} rounds; nanoseconds per softirq, median of the rounds (quartiles)");
-    println!("{:<34} {:>8}   over base{:23}best tenth", "", "total", "");
+    let over = match unit {
+        Unit::Nanoseconds => "over base, ns",
+        Unit::Percent => "over base, %",
+    };
+    println!("{rounds} rounds; nanoseconds per {what}, median of the rounds (quartiles)");
+    println!("{:<34} {:>8}   {over:<28}   best tenth", "", "total");
     let best = |samples: &[f64]| {
         let mut samples = samples.to_vec();
         samples.sort_by(f64::total_cmp);
         samples.get(samples.len() / 10).copied().unwrap_or(f64::NAN)
     };
+    let cost = |with: f64, without: f64| match unit {
+        Unit::Nanoseconds => with - without,
+        Unit::Percent => 100.0 * (with - without) / with,
+    };
     for mode in modes {
         let mut total = mode.samples.clone();
-        let mut over: Vec<f64> = mode.samples.iter().zip(base).map(|(a, b)| a - b).collect();
+        let pairs = mode.samples.iter().zip(base);
+        let mut over: Vec<f64> = pairs.map(|(a, b)| cost(*a, *b)).collect();
         let [_, total, _] = quartiles(&mut total);
         print!("{:<34} {total:>8.1}", mode.name);
         if !mode.programs.is_empty() {
             let [low, median, high] = quartiles(&mut over);
-            let spread = format!("({low:.1} to {high:.1})");
-            let best = best(&mode.samples) - best(base);
-            print!("   {median:>6.1}  {spread:<22} {best:>8.1}");
+            let spread = format!("({low:.2} to {high:.2})");
+            let best = cost(best(&mode.samples), best(base));
+            print!("   {median:>7.2}  {spread:<22} {best:>8.2}");
             if let Some(limit) = mode.limit {
                 let verdict = if median <= limit { "within" } else { "OVER" };
-                print!("  {verdict} {limit:.0}");
+                print!("  {verdict} {limit}");
             }
         }
         println!();

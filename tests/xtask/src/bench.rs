@@ -17,13 +17,14 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 enum What {
-    /// What our programs cost per softirq, dispatch included (as root): nothing attached, programs
-    /// that do nothing and ours, in turns, under a flood in a network namespace of its own
+    /// What our programs cost, dispatch and interrupts included (as root): nothing attached,
+    /// programs that do nothing and ours, in turns; per softirq under a flood in a network
+    /// namespace of its own, per switch of tasks, and what a burner loses
     Probes {
         /// How long to measure
         #[arg(long = "for", default_value = "20s", value_parser = humantime::parse_duration)]
         time: Duration,
-        /// The CPU to flood
+        /// The CPU to load
         #[arg(long, default_value_t = 0)]
         cpu: usize,
     },

@@ -36,9 +36,9 @@ impl Stacks {
     /// in a softirq by its stack alone goes to that vector.
     pub(super) fn read(views: &mut [View], samples: &[StackSample], symbols: &mut Symbols) -> Self {
         let mut all = Self::default();
-        // By addresses first: naming is what costs.
+        // By addresses first, then by names: what a stack means is what costs.
         let mut known: HashMap<(&[u64], u64, bool), Option<usize>> = HashMap::new();
-        let mut frames = Vec::new();
+        let mut named: HashMap<(Vec<Name>, bool), Option<usize>> = HashMap::new();
         for view in views.iter_mut().filter(|view| !view.user()) {
             let sample = &samples[view.index];
             let softirq = view.has(flag::IN_SOFTIRQ);
@@ -46,8 +46,10 @@ impl Stacks {
             view.stack = *known
                 .entry((addresses, sample.ip, softirq))
                 .or_insert_with(|| {
-                    name(addresses, sample.ip, symbols, &mut frames);
-                    all.add(Stack::read(&frames, softirq))
+                    let frames = name(addresses, sample.ip, symbols);
+                    *named
+                        .entry((frames, softirq))
+                        .or_insert_with_key(|(frames, _)| all.add(Stack::read(frames, softirq)))
                 });
             if let (Who::Task(_), Some(at)) = (view.who, view.stack)
                 && let Some(vector) = all.stacks[at].vector
@@ -114,9 +116,9 @@ fn addresses(sample: &StackSample) -> &[u64] {
     &sample.stack[..frames.min(FRAMES)]
 }
 
-fn name(addresses: &[u64], ip: u64, symbols: &mut Symbols, frames: &mut Vec<Name>) {
-    frames.clear();
-    for address in addresses.iter().filter(|address| **address != 0) {
+fn name(addresses: &[u64], ip: u64, symbols: &mut Symbols) -> Vec<Name> {
+    let addresses = addresses.iter().filter(|address| **address != 0);
+    let names = addresses.map(|address| {
         // All but the interrupted instruction are return addresses.
         let within = if *address == ip {
             *address
@@ -124,12 +126,13 @@ fn name(addresses: &[u64], ip: u64, symbols: &mut Symbols, frames: &mut Vec<Name
             address - 1
         };
         let named = symbols.name(within);
-        frames.push(if named.known {
+        if named.known {
             named.name
         } else {
             format!("0x{address:016x}").into()
-        });
-    }
+        }
+    });
+    names.collect()
 }
 
 /// The timeline, oldest first, and the stacks that it refers to.

@@ -85,14 +85,24 @@ fn a_victim_that_waited_goes_into_its_holders_row() {
 }
 
 #[test]
-fn two_that_were_seen_letting_interrupts_in_merge_only_at_one_place() {
-    let at_once = 120 * MS + MS / 10;
-    let same = stall(1, 20, 105 * MS, at_once, false, "pagetypeinfo_show");
-    assert!(merged(same));
-    let other = stall(1, 20, 105 * MS, at_once, false, "perf_ioctl");
-    assert!(!merged(other));
-    let late = stall(1, 20, 105 * MS, 121 * MS, false, "pagetypeinfo_show");
-    assert!(!merged(late));
+fn two_that_were_seen_letting_interrupts_in_merge_by_place_and_time() {
+    let victim =
+        |after_us: u64, site| stall(1, 20, 105 * MS, 120 * MS + after_us * 1_000, false, site);
+    assert!(merged(victim(280, "pagetypeinfo_show")));
+    assert!(!merged(victim(400, "pagetypeinfo_show")));
+    // A page was allocated: the same lock, taken elsewhere.
+    assert!(merged(victim(71, "__rmqueue_pcplist")));
+    assert!(!merged(victim(150, "__rmqueue_pcplist")));
+}
+
+#[test]
+fn who_began_first_is_no_victim() {
+    let mut first = stall(1, 20, 90 * MS, 120 * MS + MS / 20, false, "x");
+    assert!(!merged(first.clone()));
+    // As far as its start is known, it may have begun later.
+    first.stall.delay_ns = 24 * MS;
+    first.stall.least_ns = 18 * MS;
+    assert!(merged(first));
 }
 
 #[test]

@@ -1,0 +1,53 @@
+//! The programs that find stalls, on the running kernel.
+
+use std::time::Duration;
+
+use stalltop_collectors::selftest::plan::Injector;
+use stalltop_tests::{need, require, stalls};
+
+#[test]
+fn samples_tell_who_runs() {
+    require!(need::root());
+    let time = Duration::from_millis(300);
+    println!("{}", stalls::samples_tell_who_runs(0, time));
+}
+
+#[test]
+fn every_softirq_can_be_told() {
+    require!(need::root());
+    let time = Duration::from_millis(100);
+    println!("{}", stalls::every_softirq_can_be_told(0, time));
+}
+
+/// Injections of each class.
+const COUNT: u32 = 5;
+
+fn injected(injector: Injector, sampler: bool) {
+    let told = stalls::inject(injector, 0, COUNT, sampler).unwrap();
+    println!("{}", stalls::summary(injector, &told));
+    let found = told.iter().filter(|t| t.event.is_some()).count();
+    // Not every hold of ksoftirqd's CPU finds a vector that the ticks have raised.
+    let expected = match injector {
+        Injector::Ksoftirqd => 1,
+        _ => told.len().div_ceil(2),
+    };
+    assert!(!told.is_empty() && found >= expected, "{told:#?}");
+}
+
+#[test]
+fn injected_stalls_are_told() {
+    require!(need::root());
+    for sampler in [false, true] {
+        for injector in Injector::ALL {
+            injected(injector, sampler);
+        }
+    }
+}
+
+#[test]
+fn run_delay_agrees_with_schedstat() {
+    require!(need::root());
+    require!(need::path("/proc/schedstat"));
+    let time = Duration::from_millis(300);
+    println!("{}", stalls::run_delay_agrees(0, time));
+}
