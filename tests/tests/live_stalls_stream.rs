@@ -221,7 +221,7 @@ fn a_recording_holds_what_was_seen() {
     let told = wait_for(&file, |frame| match frame {
         Frame::Stall(stall) => {
             let culprit = stall.culprit.value()?;
-            (culprit.tgid == pid).then(|| stall.id)
+            (culprit.tgid == pid).then_some(stall.id)
         }
         _ => None,
     });
