@@ -127,7 +127,7 @@ impl<'a> Watch<'a> {
             kinds,
             chosen: self.thresholds.chosen.clone(),
             tick_ns: host::tick_hz().map_or(0, |hz| 1_000_000_000 / u64::from(hz)),
-            symbols: Reading::Off(Reason::NotAsked),
+            symbols: Reading::Off(Reason::Starting),
             ..StallWatch::default()
         }
     }

@@ -201,6 +201,34 @@ fn wait_for<T>(file: &Path, found: impl Fn(&Frame) -> Option<T>) -> T {
 }
 
 #[test]
+fn the_sampler_runs_where_it_was_asked_for() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
+    let online = stalltop_collectors::cpu_list::cpus(online.as_bytes());
+    for (when, expected) in [("always", &online[..]), ("off", &[])] {
+        let mut command = Command::new(stalltop());
+        command.args([
+            "stream", "--tick", "50ms", "--stall", "10s", "--sample", when,
+        ]);
+        let (_process, lines) = spawn(&mut command);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let sampled = lines.map_while(Result::ok).find(|line| {
+            assert!(Instant::now() < deadline, "{when}: {line}");
+            match Frame::parse(line.as_bytes()).expect("a frame") {
+                Frame::Sample(sample) => {
+                    let watch = sample.stalls.value();
+                    // The symbols are read after the sampler was switched.
+                    watch.is_some_and(|w| w.symbols.value().is_some() && w.sampling == expected)
+                }
+                _ => false,
+            }
+        });
+        assert!(sampled.is_some(), "{when}");
+    }
+}
+
+#[test]
 fn a_recording_holds_what_was_seen() {
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));

@@ -60,7 +60,7 @@ impl Symbols {
             restrict: env.path("/proc/sys/kernel/kptr_restrict"),
             syslog: env.capabilities.has(Capabilities::SYSLOG),
             table: Table::default(),
-            state: Reading::Off(Reason::NotAsked),
+            state: Reading::Off(Reason::Starting),
             reading: None,
             asked: None,
             wait: AGAIN,

@@ -214,7 +214,8 @@ pub struct StallWatch {
     pub paused: u64,
     /// Of these, caused by stalltop.
     pub ours: u64,
-    /// Events that were lost because the ring buffer or a queue was full.
+    /// Events of which nothing is told: the ring buffer or a queue was full, or more came than
+    /// stalltop lets itself look into (200 a second, and 5 % of one CPU): then the longest are told.
     pub lost: u64,
     /// Whether kernel addresses can be named, or why not.
     #[serde(with = "crate::reason::works")]

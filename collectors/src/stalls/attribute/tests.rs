@@ -445,7 +445,7 @@ fn hidden_symbols_leave_addresses_and_a_reason() {
     };
     let stall = attribute(evidence, &mut symbols, &CONTEXT).unwrap().stall;
     let culprit = stall.culprit.value().unwrap();
-    assert_eq!(culprit.function.reason(), Some(&Reason::NotAsked));
+    assert_eq!(culprit.function.reason(), Some(&Reason::Starting));
     assert_eq!(
         &*stall.stacks[0][0],
         format!("0x{:016x}", at("cgroup_rstat_flush"))

@@ -121,7 +121,7 @@ fn a_missed_address_reads_the_table_again_but_not_at_once() {
     std::fs::create_dir_all(&proc).unwrap();
     std::fs::write(proc.join("kallsyms"), SMALL).unwrap();
     let mut s = Symbols::new(&Env::at(dir.path()));
-    assert_eq!(s.state().reason(), Some(&Reason::NotAsked));
+    assert_eq!(s.state().reason(), Some(&Reason::Starting));
     let start = Instant::now();
     settle(&mut s, start);
     assert_eq!(s.state(), &Reading::Value(()));
