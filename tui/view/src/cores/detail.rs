@@ -18,6 +18,11 @@ use super::heat::{self, Heat};
 use super::marks::Marks;
 use super::{delay_role, timeline, vectors};
 
+/// From this height on the heat map stands below the rest.
+const TALL: u16 = 48;
+/// Lines of it.
+const GLANCE: u16 = 14;
+
 /// The CPU that is open, and the vector whose histograms are shown.
 #[derive(Debug)]
 pub(super) struct Detail {
@@ -87,6 +92,17 @@ impl Detail {
         if let Some(heat) = &self.heat {
             heat.render(scene, area, buf, self.cpu);
             return;
+        }
+        let mut area = area;
+        if area.height >= TALL && scene.tick().is_some() {
+            // A tall screen has room for when it stalled, too.
+            area.height -= GLANCE;
+            let lower = Rect {
+                y: area.bottom(),
+                height: GLANCE,
+                ..area
+            };
+            Heat::glance(scene, lower, buf, self.cpu);
         }
         let theme = scene.theme;
         let cores = &scene.model.cores;

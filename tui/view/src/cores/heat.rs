@@ -141,9 +141,35 @@ impl Heat {
         }
     }
 
+    /// The map alone, without a cursor: part of the CPU's details.
+    pub(super) fn glance(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, cpu: u32) {
+        let key = scene.key(&[Context::CoreDetail], ActionId::HeatMap);
+        Self::default().draw(
+            scene,
+            area,
+            buf,
+            cpu,
+            Some(&format!("{key} marks time in it")),
+        );
+    }
+
     pub(super) fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, cpu: u32) {
+        self.draw(scene, area, buf, cpu, None);
+    }
+
+    /// `glance` stands at the end of the title where the map has no cursor.
+    fn draw(
+        &self,
+        scene: &Scene<'_>,
+        area: Rect,
+        buf: &mut Buffer,
+        cpu: u32,
+        glance: Option<&str>,
+    ) {
         let theme = scene.theme;
-        let room = usize::from(area.height.saturating_sub(ABOVE + BELOW));
+        // Only a map with a cursor says what is under it.
+        let below = if glance.is_some() { BELOW - 2 } else { BELOW };
+        let room = usize::from(area.height.saturating_sub(ABOVE + below));
         let columns = usize::from(area.width.saturating_sub(LEFT + 1));
         let rows = ROWS.into_iter().find(|n| *n <= room);
         let (Some(rows), 1..) = (rows, columns) else {
@@ -164,21 +190,39 @@ impl Heat {
             "cpu {cpu} · 1 column 1 s, 1 row {} ms · ▖▚▙█ stalled 1-100 % of it",
             1_000 / rows
         );
-        draw::section(buf, theme, area, 0, ("HEAT MAP", &detail, "Esc closes"));
+        draw::section(
+            buf,
+            theme,
+            area,
+            0,
+            ("HEAT MAP", &detail, glance.unwrap_or("Esc closes")),
+        );
         Pen::new(buf, theme, area, 1)
             .gap(1)
             .put("ms of s", Role::Faint);
-        self.cells(scene, body, buf, &map);
+        let cursor = glance.is_none().then(|| self.cursor());
+        self.cells(scene, body, buf, &map, cursor);
         scale(scene, area, buf, &map, cpu);
-        self.foot(scene, area, buf, &map, cpu);
+        if glance.is_none() {
+            self.foot(scene, area, buf, &map, cpu);
+        }
     }
 
-    fn cells(&self, scene: &Scene<'_>, body: Rect, buf: &mut Buffer, map: &HeatMap) {
+    fn cells(
+        &self,
+        scene: &Scene<'_>,
+        body: Rect,
+        buf: &mut Buffer,
+        map: &HeatMap,
+        cursor: Option<Place>,
+    ) {
         let known = known_from(scene);
         let part = SECOND / map.rows as u64;
-        let (from, cursor) = (self.from, self.cursor());
         let first_second = map.first_wall_ns / SECOND;
-        let marked = from.and_then(|from| span(map, from, cursor)).or(scene.span);
+        let marked = self.from.zip(cursor);
+        let marked = marked
+            .and_then(|(from, to)| span(map, from, to))
+            .or(scene.span);
         for column in 0..map.columns.min(usize::from(body.width)) {
             for row in 0..map.rows {
                 let (begin, end) = map.span((column, row), (column, row));
@@ -201,7 +245,7 @@ impl Heat {
                 cell.set_symbol(symbol);
                 cell.set_style(scene.theme.style(role));
                 let inside = marked.is_some_and(|s| begin >= s.from_ns && end <= s.to_ns);
-                if inside || (first_second + column as u64, row) == cursor {
+                if inside || Some((first_second + column as u64, row)) == cursor {
                     cell.set_style(scene.theme.style(Role::Cursor));
                 }
             }

@@ -17,7 +17,7 @@ use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
 
-use super::watch::Part;
+use super::watch::{self, Part};
 use super::{names, rows, stacks, strip};
 
 /// Width of the labels at the left.
@@ -467,7 +467,9 @@ fn not_known(out: &mut Text, scene: &Scene<'_>, stall: &Stall) {
     } else {
         reason(&mut lines, "who held the cpu", &stall.culprit);
     }
-    if let Some(watch) = scene.sample().stalls.value() {
+    if let Some(watch) = scene.sample().stalls.value()
+        && watch::names_missing(watch).is_some()
+    {
         reason(&mut lines, "names of kernel functions", &watch.symbols);
     }
     if stall.sampling == Sampling::Tick {

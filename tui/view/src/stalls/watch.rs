@@ -73,10 +73,16 @@ pub(super) fn gaps(watch: &StallWatch) -> Vec<(String, &Reason)> {
         .into_iter()
         .map(|(kinds, reason)| (format!("{kinds}: not watched"), reason))
         .collect();
-    if let Some(reason) = watch.symbols.reason() {
+    if let Some(reason) = names_missing(watch) {
         out.push(("functions stay addresses".to_owned(), reason));
     }
     out
+}
+
+/// Why kernel functions have no names; what the first stall brings is not missing.
+pub(super) fn names_missing(watch: &StallWatch) -> Option<&Reason> {
+    let reason = watch.symbols.reason()?;
+    (!matches!(reason, Reason::NotAsked | Reason::Starting)).then_some(reason)
 }
 
 /// When watching began, as a time of day; nothing while that is not known.
