@@ -1,14 +1,14 @@
 //! Pane 1: is something wrong, where, and what can be done.
 
+mod findings;
 mod summary;
 
 use std::cell::RefCell;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use stalltop_model::Name;
 use stalltop_model::model::stalls::{self, Filter};
-use stalltop_model::rules::{Finding, Severity, WINDOW_NS};
-use stalltop_model::{Name, Reason, printable};
 
 use crate::action::{ActionId, Context};
 use crate::cores::marks::Marks;
@@ -18,13 +18,11 @@ use crate::cores::{timeline, vectors};
 use crate::draw::{self, Pen};
 use crate::list::List;
 use crate::msg::{Mouse, MouseKind};
-use crate::pane::{PANES, Pane, PaneId, Reply, Scene, Wish};
+use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::stalls::Culprits;
 use crate::text;
 use crate::theme::Role;
-
-/// Lines of one finding at most.
-const LINES_AT_MOST: usize = 4;
+use findings::{blind, calm, evidence, fixes, lines, names};
 
 /// What the cursor can stand on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -48,15 +46,6 @@ pub(crate) struct Overview {
     culprits: Culprits,
     /// What was drawn on which line, for the mouse.
     drawn: RefCell<Vec<(u16, Item)>>,
-}
-
-/// The role of a finding.
-pub(crate) fn severity_role(severity: Severity) -> Role {
-    match severity {
-        Severity::Info => Role::Notice,
-        Severity::Warning => Role::Warning,
-        Severity::Critical => Role::Critical,
-    }
 }
 
 impl Overview {
@@ -171,199 +160,6 @@ impl Overview {
             let last = Rect::new(area.x, area.bottom() - 1, area.width, 1);
             Pen::new(buf, theme, last, 0).last(&format!(" ↓ {hidden} more lines "), Role::Title);
         }
-    }
-}
-
-/// One line of the list of findings.
-struct Line {
-    id: &'static str,
-    glyph: &'static str,
-    incident: &'static str,
-    role: Role,
-    text: String,
-    hint: String,
-}
-
-fn lines(scene: &Scene<'_>, width: u16) -> Vec<Line> {
-    let mut out = Vec::new();
-    let wide = usize::from(width).saturating_sub(8).max(20);
-    for finding in scene.model.findings() {
-        let hint = hint(scene, finding);
-        let mut parts = text::wrap(&printable(&finding.sentence), wide);
-        // A host may give names of any length; the details have them in full.
-        if parts.len() > LINES_AT_MOST {
-            parts.truncate(LINES_AT_MOST);
-            if let Some(last) = parts.last_mut() {
-                *last = format!("{}…", text::cut(last, wide - 1).trim_end_matches('…'));
-            }
-        }
-        let fits = hint.is_empty()
-            || parts
-                .last()
-                .is_some_and(|p| text::width(p) + text::width(&hint) + 2 < wide);
-        if !fits {
-            parts.push(String::new());
-        }
-        let last = parts.len() - 1;
-        for (i, part) in parts.into_iter().enumerate() {
-            out.push(Line {
-                id: finding.id,
-                glyph: if i == 0 { finding.severity.glyph() } else { "" },
-                incident: if i == 0 { finding.incident } else { "" },
-                role: severity_role(finding.severity),
-                text: part,
-                hint: if i == last {
-                    hint.clone()
-                } else {
-                    String::new()
-                },
-            });
-        }
-    }
-    out
-}
-
-/// The key of the cure that a finding names, if there is one here.
-fn hint(scene: &Scene<'_>, finding: &Finding) -> String {
-    let stack = PaneId::Overview.info().stack;
-    ActionId::from_name(finding.action)
-        .filter(|id| scene.can(*id))
-        .and_then(|id| {
-            let key = scene.keymap.key(stack, id)?;
-            let action = id.action();
-            let what = if action.short.is_empty() {
-                action.name
-            } else {
-                action.short
-            };
-            Some(format!("{key} {what} "))
-        })
-        .unwrap_or_default()
-}
-
-/// The evidence of a finding, for a dialog.
-fn evidence(scene: &Scene<'_>, finding: &Finding) -> Vec<String> {
-    let mut out = vec![
-        finding.id.to_owned(),
-        printable(&finding.sentence).into_owned(),
-        String::new(),
-    ];
-    out.extend(
-        finding
-            .evidence
-            .iter()
-            .map(|e| format!("  {}", printable(e))),
-    );
-    out.push(String::new());
-    out.push(format!("confidence: {}", finding.confidence.as_str()));
-    out.push(format!("it would be wrong if: {}", finding.disproof));
-    if !finding.incident.is_empty() {
-        out.push(format!("it resembles incident {}", finding.incident));
-    }
-    let pane = PANES
-        .iter()
-        .find(|p| p.title.eq_ignore_ascii_case(finding.pane));
-    if let Some(pane) = pane {
-        let key = scene.key(&[Context::Pane], pane.open);
-        out.push(format!("{key} shows more of it: {}", pane.title));
-    }
-    out
-}
-
-/// What the rules look at and cannot see, with the reasons. What a kernel does not have
-/// cannot be on: that is known.
-fn blind<'a>(scene: &Scene<'a>) -> Vec<(&'static str, &'a Reason)> {
-    let sample = scene.sample();
-    let tracing = &sample.tracing;
-    if !scene.started() {
-        return Vec::new();
-    }
-    [
-        ("softirq delays", sample.cores.bpf.reason()),
-        // What an older recording does not have was not to be judged then.
-        (
-            "stalls",
-            sample
-                .stalls
-                .reason()
-                .filter(|r| !matches!(r, Reason::NotRecorded)),
-        ),
-        ("trace events", tracing.tracefs.reason()),
-        ("kprobes", tracing.kprobes.reason()),
-        ("BPF programs", tracing.bpf.reason()),
-        ("memory cgroups", sample.cgroups.reason()),
-    ]
-    .into_iter()
-    .filter_map(|(what, reason)| Some((what, reason?)))
-    .filter(|(_, reason)| !matches!(reason, Reason::NotBuilt { .. }))
-    .collect()
-}
-
-/// `trace events, kprobes`.
-fn names(blind: &[(&'static str, &Reason)]) -> String {
-    let names: Vec<&str> = blind.iter().map(|(what, _)| *what).collect();
-    names.join(", ")
-}
-
-/// What mends it, each once and no more than two; what needs root comes first.
-fn fixes(blind: &[(&'static str, &Reason)]) -> Vec<String> {
-    let mut all: Vec<String> = Vec::new();
-    let root = |r: &Reason| !matches!(r, Reason::NoCapability { .. } | Reason::Io { .. });
-    let mut sorted: Vec<&Reason> = blind.iter().map(|(_, r)| *r).collect();
-    sorted.sort_by_key(|r| root(r));
-    for reason in sorted {
-        let fix = reason.fix().to_string();
-        if !all.contains(&fix) && all.len() < 2 {
-            all.push(fix);
-        }
-    }
-    all
-}
-
-/// One calm line, or what is still awaited.
-fn calm(scene: &Scene<'_>) -> Result<String, String> {
-    if !scene.started() {
-        return Err("waiting for the first sample".into());
-    }
-    let cores = &scene.model.cores;
-    let window = cores.recent(WINDOW_NS);
-    let worst = (0..cores.numbers().len())
-        .filter_map(|row| Some((cores.worst_delay(row, window.clone())?.0, row)))
-        .max();
-    let Some(newest) = cores.newest().and_then(|seq| cores.time(seq)) else {
-        return Err("one sample so far: rates begin with the next tick".into());
-    };
-    let oldest = cores
-        .time(window.start)
-        .map_or(newest.at_ns, |t| t.at_ns - t.span_ns);
-    let span = match newest.at_ns.saturating_sub(oldest) {
-        ns if ns.abs_diff(WINDOW_NS) < 2_000_000_000 => "60 s".to_owned(),
-        ns => text::ago(ns),
-    };
-    let delays = match worst {
-        Some((ns, row)) => format!(
-            "worst delay {} on cpu {}",
-            text::duration(ns),
-            cores.numbers().get(row).copied().unwrap_or(0)
-        ),
-        None => "delays are not measured".to_owned(),
-    };
-    Ok(format!(
-        "no finding in {span}; {delays}{}",
-        stalls_of_late(scene)
-    ))
-}
-
-/// `; no stall of 5.0 ms or more`, for the calm line.
-fn stalls_of_late(scene: &Scene<'_>) -> String {
-    let Some(watch) = scene.sample().stalls.value() else {
-        return String::new();
-    };
-    let least = watch.kinds.iter().filter_map(stalltop_model::Reading::get);
-    match (crate::stalls::recent(scene.model), least.min()) {
-        (_, None) => String::new(),
-        (0, Some(ns)) => format!("; no stall over {}", text::duration(ns)),
-        (n, Some(_)) => format!("; {}", text::plural(n, "stall")),
     }
 }
 
