@@ -43,7 +43,7 @@ pub(super) fn not_recorded() -> Vec<Check> {
 
 fn kind_row(kind: StallKind, works: Reading<String>) -> Check {
     let instead = match kind {
-        StallKind::SoftirqPending | StallKind::SoftirqHandler => "longest times per tick",
+        StallKind::SoftirqPending | StallKind::SoftirqHandler => "counts from /proc/softirqs",
         StallKind::KsoftirqdWaiting => "ksoftirqd's /proc/PID/schedstat",
         StallKind::InterruptsOff | StallKind::NoReschedule => "pressure (PSI) and run queues",
     };

@@ -18,8 +18,18 @@ const PROGRAMS: [&[&str]; 5] = [
     &["hrtimer_expire_entry", "sched_switch"],
 ];
 
+/// Programs without which all are detached, as the figures of the cores then come from `/proc`
+/// (`cores`).
+const ALL_OR_NONE: [&str; 3] = ["softirq_exit", "softirq_entry", "softirq_raise"];
+
 /// From when on each kind is a stall, or why it is not watched.
 pub(crate) fn watched(env: &Env, health: &[Health], thresholds: &Thresholds) -> [Reading<u64>; 5] {
+    let detached = ALL_OR_NONE
+        .iter()
+        .find_map(|program| lack(env, health, program));
+    if let Some(reason) = detached {
+        return none(thresholds, &reason);
+    }
     std::array::from_fn(|kind| {
         let lack = PROGRAMS[kind]
             .iter()
@@ -60,5 +70,70 @@ pub(crate) fn means(kind: StallKind) -> &'static str {
         StallKind::KsoftirqdWaiting => "ksoftirqd waited for the CPU with work pending",
         StallKind::InterruptsOff => "the tick or a sample came late: interrupts off",
         StallKind::NoReschedule => "a task kept the CPU although another was to run",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stalltop_probes::{Failure, PROGRAMS, Step};
+
+    use super::super::threshold::{Ask, Asked};
+    use super::*;
+
+    fn health(missing: &str) -> Vec<Health> {
+        let attached = |name: &str| match name == missing {
+            false => Ok(7),
+            true => Err(Failure {
+                step: Step::Btf,
+                errno: Some(2),
+                detail: String::new(),
+            }),
+        };
+        let rows = PROGRAMS.iter();
+        rows.map(|spec| Health {
+            spec,
+            attached: attached(spec.name),
+            partial: None,
+        })
+        .collect()
+    }
+
+    fn on(missing: &str, asked: &Asked) -> [Option<u64>; 5] {
+        let env = Env::at(tempfile::tempdir().unwrap().path());
+        let thresholds = Thresholds::choose(asked, &Reading::Value(false));
+        watched(&env, &health(missing), &thresholds).map(|kind| kind.get())
+    }
+
+    #[test]
+    fn each_kind_needs_its_programs() {
+        const MS: Option<u64> = Some(5_000_000);
+        let default = Asked::default();
+        assert_eq!(on("", &default), [MS; 5]);
+        assert_eq!(on("sample", &default), [MS; 5]);
+        assert_eq!(on("irq_handler_exit", &default), [MS; 5]);
+        assert_eq!(on("sched_switch", &default), [MS, MS, None, MS, None]);
+        let no_tick = on("hrtimer_expire_entry", &default);
+        assert_eq!(no_tick, [MS, MS, MS, None, None]);
+        // Then all are detached.
+        assert_eq!(on("softirq_raise", &default), [None; 5]);
+    }
+
+    #[test]
+    fn what_was_switched_off_says_so_whatever_is_missing() {
+        let mut asked = Asked {
+            all: Some(Ask::Off),
+            words: "--stall off,handler=7ms".into(),
+            ..Asked::default()
+        };
+        asked.kinds[1] = Some(Ask::From(Duration::from_millis(7)));
+        assert_eq!(on("", &asked), [None, Some(7_000_000), None, None, None]);
+        let thresholds = Thresholds::choose(&asked, &Reading::Value(false));
+        let env = Env::at(tempfile::tempdir().unwrap().path());
+        let kinds = watched(&env, &health("softirq_exit"), &thresholds);
+        let why = kinds.map(|kind| kind.reason().cloned());
+        assert!(matches!(why[0], Some(Reason::SwitchedOff { .. })));
+        assert_eq!(why[1], Some(Reason::NoBtf));
     }
 }

@@ -125,7 +125,10 @@ pub(crate) struct Setup {
 
 impl StallHandle {
     /// Nothing is watched; `watch` says why of each kind.
-    pub(crate) fn off(watch: StallWatch) -> Self {
+    pub(crate) fn off(mut watch: StallWatch) -> Self {
+        let why = watch.kinds.iter().find_map(Reading::reason).cloned();
+        // Nobody asks for names.
+        watch.symbols = Reading::Off(why.unwrap_or(Reason::NotAsked));
         let state = State {
             watch: watch.clone(),
             ..State::default()
