@@ -2,7 +2,8 @@
 //!
 //! What is cheap (cores, system, own cost) is read on the caller's thread. What may block
 //! is done on one background thread, one thing at a time, which publishes whole states; a
-//! tick takes the newest pointers and never waits. Only the first one does, briefly, for
+//! tick takes the newest pointers and never waits. Stalls have threads of their own (`stalls`),
+//! as what the kernel keeps of them is overwritten after half a second. Only the first one does, briefly, for
 //! our eBPF programs: so the first frame has their figures wherever they load in time.
 
 mod background;
