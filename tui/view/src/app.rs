@@ -463,6 +463,9 @@ impl App {
     }
 
     fn pause(&mut self, model: &Model) -> Effects {
+        if self.time.span().is_some() {
+            return self.unmark(model);
+        }
         if let Feed::Replay { paused, .. } = self.options.feed {
             return Effects::one(Effect::SetPaused(!paused));
         }
@@ -489,7 +492,12 @@ impl App {
 
     fn step(&mut self, ticks: i64, model: &Model) -> Effects {
         if let Feed::Replay { .. } = self.options.feed {
-            return Effects::one(Effect::Seek(Seek::Ticks(ticks)));
+            // Another moment of the recording: what was marked is left behind.
+            let left = match self.time.span() {
+                Some(_) => self.unmark(model),
+                None => Effects::none(),
+            };
+            return left.and(Effects::one(Effect::Seek(Seek::Ticks(ticks))));
         }
         let was_held = self.time.is_held();
         self.time.step(ticks, model);

@@ -34,8 +34,13 @@ fn key() -> impl Strategy<Value = Key> {
 }
 
 fn message() -> impl Strategy<Value = Msg> {
-    let mouse = (0u8..3, 0u16..220, 0u16..80).prop_map(|(kind, column, row)| {
-        let kind = [MouseKind::Press, MouseKind::WheelUp, MouseKind::WheelDown][usize::from(kind)];
+    let mouse = (0u8..4, 0u16..220, 0u16..80).prop_map(|(kind, column, row)| {
+        let kind = [
+            MouseKind::Press,
+            MouseKind::Drag,
+            MouseKind::WheelUp,
+            MouseKind::WheelDown,
+        ][usize::from(kind)];
         Msg::Mouse(Mouse { kind, column, row })
     });
     let feed = any::<bool>().prop_map(|live| {

@@ -401,3 +401,30 @@ fn many_cpus_and_many_stalls() {
     screen.keys("2");
     assert!(screen.text().contains('◆'));
 }
+
+#[test]
+fn a_marked_time_of_a_replay_is_left_by_going_elsewhere() {
+    let mut screen = Screen::new(Kind::sick(4), 120, 40);
+    screen.send(Msg::Feed(stalltop_view::Feed::Replay {
+        at_ns: 1,
+        length_ns: 2,
+        speed: 1.0,
+        paused: false,
+        ended: false,
+    }));
+    let mark = |screen: &mut Screen| {
+        screen.keys("2 down enter m");
+        screen.text();
+        screen.keys("enter left enter");
+        assert_eq!(screen.last.list, [Effect::SetPaused(true)]);
+    };
+    mark(&mut screen);
+    screen.keys("[");
+    let seek = Effect::Seek(stalltop_view::Seek::Ticks(-1));
+    assert_eq!(screen.last.list, [Effect::SetPaused(false), seek]);
+    screen.keys("esc esc");
+    mark(&mut screen);
+    screen.keys("p");
+    assert_eq!(screen.last.list, [Effect::SetPaused(false)]);
+    assert!(!screen.text().contains("shows everything again"));
+}
