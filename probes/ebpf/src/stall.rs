@@ -283,12 +283,13 @@ fn fence() {
     unsafe { core::arch::asm!("", options(nostack)) };
 }
 
-/// Writes a sample of what this CPU runs; gives the entry.
+/// Writes a sample of what this CPU runs, but for its number; gives the entry and the number, to be
+/// passed to [`publish`].
 ///
 /// # Safety
 /// `cpu` is this CPU's slot; in an interrupt.
 #[inline(always)]
-pub(crate) unsafe fn take(cpu: *mut Cpu, interrupt: &Interrupt) -> Option<*mut StackSample> {
+pub(crate) unsafe fn take(cpu: *mut Cpu, interrupt: &Interrupt) -> Option<(*mut StackSample, u64)> {
     let now = interrupt.now;
     // SAFETY: `cpu` is this CPU's slot and `slot` one of this CPU's entries; the helpers write no
     // more than the given lengths.
@@ -340,10 +341,19 @@ pub(crate) unsafe fn take(cpu: *mut Cpu, interrupt: &Interrupt) -> Option<*mut S
                 (*slot).user_frames = bytes as u64 >> 3;
             }
         }
-        fence();
-        (&raw mut (*slot).seq).write_volatile(number);
-        Some(slot)
+        Some((slot, number))
     }
+}
+
+/// Makes a sample valid for its reader.
+///
+/// # Safety
+/// The entry and the number came from [`take`].
+#[inline(always)]
+pub(crate) unsafe fn publish(slot: *mut StackSample, number: u64) {
+    fence();
+    // SAFETY: the caller's.
+    unsafe { (&raw mut (*slot).seq).write_volatile(number) };
 }
 
 /// Reads the 8 bytes of code before an instruction of the kernel.

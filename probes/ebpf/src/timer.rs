@@ -23,7 +23,7 @@ use stalltop_wire::{NO_OFFSET, arch};
 
 use crate::cores::{now, this_cpu};
 use crate::sched::field;
-use crate::stall::{Interrupt, LATE_NS, SAMPLER_NMI, alive, code, irqs_off, take};
+use crate::stall::{Interrupt, LATE_NS, SAMPLER_NMI, alive, code, irqs_off, publish, take};
 
 #[unsafe(no_mangle)]
 static HRTIMER_FUNCTION: Global<u64> = Global::new(NO_OFFSET);
@@ -76,8 +76,9 @@ pub fn hrtimer_expire_entry(ctx: BtfTracePointContext) -> i32 {
             alive,
             stack: true,
         };
-        if let Some(slot) = take(cpu, &interrupt) {
+        if let Some((slot, number)) = take(cpu, &interrupt) {
             interrupted(slot);
+            publish(slot, number);
         }
         (*cpu).ticked_ns = now;
         irqs_off(cpu, due, alive, now);
@@ -143,7 +144,9 @@ pub fn sample(ctx: PerfEventContext) -> i32 {
             alive,
             stack: due.wrapping_add(LATE_NS) <= now,
         };
-        take(cpu, &interrupt);
+        if let Some((slot, number)) = take(cpu, &interrupt) {
+            publish(slot, number);
+        }
         (*cpu).sampled_ns = now;
         if SAMPLER_NMI.load() == 0 {
             irqs_off(cpu, due, alive, now);

@@ -3,18 +3,21 @@
 //!
 //! - per softirq, under a flood of packets;
 //! - per switch of tasks, with two threads that wake each other;
-//! - of a CPU that does nothing but compute: the tick's program, and the sampler, most of whose cost
-//!   is its interrupt.
+//! - of a CPU that does nothing but look at the clock: the tick's program, and the sampler, most of
+//!   whose cost is its interrupt.
+//!
+//! Time is the CPU time of this process, which softirqs and interrupts are charged to: what others do
+//! on this machine is left out, but for its caches.
 //!
 //! Called by `cargo xtask bench probes`. The differences are taken within a round, so that drift
 //! of the machine cancels, and the median is printed, so that a disturbed round does not matter.
 //! Beside it, for a machine that is never quiet, the difference of the best tenths of the windows.
 
-use std::hint::black_box;
 use std::io::{self, PipeReader, PipeWriter, Read, Write, pipe};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
 use stalltop_probes::{Kind, Options, PROGRAMS, Probes, Spec, Thresholds};
 use stalltop_tests::flood::{Flood, Packets, in_own_network, pin};
 
@@ -64,7 +67,7 @@ impl Mode {
 enum Unit {
     /// Nanoseconds of each event.
     Nanoseconds,
-    /// A share of the base, percent.
+    /// Percent of a CPU.
     Percent,
 }
 
@@ -121,7 +124,7 @@ fn switch_modes() -> Vec<Mode> {
     ]
 }
 
-fn compute_modes() -> Vec<Mode> {
+fn interrupt_modes() -> Vec<Mode> {
     let all = || PROGRAMS.iter().collect::<Vec<_>>();
     vec![
         Mode::new("base, nothing attached", Vec::new()),
@@ -160,20 +163,41 @@ fn run(time: Duration, cpu: u32) -> Result<(), String> {
     // Others' time on this CPU is no cost of ours.
     rustix::process::setpriority_process(None, -20).map_err(|e| e.to_string())?;
     let flood = Flood::open(Packets::Unknown).map_err(|e| e.to_string())?;
-    let send = |time| flood.send_for(time).map(|sent| sent.ns_per_packet());
+    let send = |time| {
+        let (sent, used) = used(|| flood.send_for(time));
+        Ok(used / sent?.packets.max(1) as f64)
+    };
     let window = Duration::from_millis(40);
     let (modes, rounds) = compare(softirq_modes(), cpu, time, window, send)?;
-    print("softirq", Unit::Nanoseconds, &modes, rounds);
+    print("nanoseconds per softirq", Unit::Nanoseconds, &modes, rounds);
 
     let mut pair = Pair::new(cpu).map_err(|e| e.to_string())?;
     let (modes, rounds) = compare(switch_modes(), cpu, time, window, |time| pair.switch(time))?;
     drop(pair);
-    print("switch of tasks", Unit::Nanoseconds, &modes, rounds);
+    print(
+        "nanoseconds per switch of tasks",
+        Unit::Nanoseconds,
+        &modes,
+        rounds,
+    );
 
     let window = Duration::from_millis(150);
-    let (modes, rounds) = compare(compute_modes(), cpu, time, window, |time| Ok(compute(time)))?;
-    print("round of computing", Unit::Percent, &modes, rounds);
+    let (modes, rounds) = compare(interrupt_modes(), cpu, time, window, |time| {
+        Ok(interrupts(time))
+    })?;
+    print("% of a CPU in interrupts", Unit::Percent, &modes, rounds);
     Ok(())
+}
+
+/// Does something; what it gave, and the CPU time of this process that it took, ns.
+fn used<T>(work: impl FnOnce() -> T) -> (T, f64) {
+    let now = || {
+        let now = clock_gettime(ClockId::ProcessCPUTime);
+        now.tv_sec as f64 * 1e9 + now.tv_nsec as f64
+    };
+    let before = now();
+    let result = work();
+    (result, now() - before)
 }
 
 /// Measures every mode in turn, for that long.
@@ -238,34 +262,46 @@ impl Pair {
         let started = Instant::now();
         let mut switches = 0.0;
         let mut byte = [0];
-        while started.elapsed() < time {
-            for _ in 0..16 {
-                self.to.write_all(&byte)?;
-                self.from.read_exact(&mut byte)?;
-                switches += 2.0;
+        let (result, used) = used(|| -> io::Result<()> {
+            while started.elapsed() < time {
+                for _ in 0..16 {
+                    self.to.write_all(&byte)?;
+                    self.from.read_exact(&mut byte)?;
+                    switches += 2.0;
+                }
             }
-        }
-        Ok(started.elapsed().as_nanos() as f64 / switches)
+            Ok(())
+        });
+        result.map(|()| used / switches)
     }
 }
 
-/// Nanoseconds per round of 10,000 dependent operations.
-fn compute(time: Duration) -> f64 {
+/// How much of the CPU interrupts take from who does nothing but look at the clock, percent: the
+/// sum of the times between two looks that are longer than a look. Longer than [`PREEMPTED`] and
+/// somebody else had the CPU.
+fn interrupts(time: Duration) -> f64 {
+    let (mut lost, mut all) = (Duration::ZERO, Duration::ZERO);
     let started = Instant::now();
-    let mut rounds = 0.0;
-    let mut value = 1_u64;
-    while started.elapsed() < time {
-        for _ in 0..10_000 {
-            value = black_box(
-                value
-                    .wrapping_mul(6_364_136_223_846_793_005)
-                    .wrapping_add(1),
-            );
+    let mut last = started;
+    while last - started < time {
+        let now = Instant::now();
+        let gap = now - last;
+        last = now;
+        if gap >= PREEMPTED {
+            continue;
         }
-        rounds += 1.0;
+        all += gap;
+        if gap >= LOOK {
+            lost += gap;
+        }
     }
-    started.elapsed().as_nanos() as f64 / rounds
+    100.0 * lost.as_secs_f64() / all.as_secs_f64().max(f64::MIN_POSITIVE)
 }
+
+/// Longer than two looks at the clock in a row, shorter than any interrupt.
+const LOOK: Duration = Duration::from_nanos(800);
+/// Longer than a timer interrupt.
+const PREEMPTED: Duration = Duration::from_micros(300);
 
 fn print(what: &str, unit: Unit, modes: &[Mode], rounds: usize) {
     let base = &modes[0].samples;
@@ -273,23 +309,20 @@ fn print(what: &str, unit: Unit, modes: &[Mode], rounds: usize) {
         Unit::Nanoseconds => "over base, ns",
         Unit::Percent => "over base, %",
     };
-    println!("{rounds} rounds; nanoseconds per {what}, median of the rounds (quartiles)");
+    println!("{rounds} rounds; {what}, median of the rounds (quartiles)");
     println!("{:<34} {:>8}   {over:<28}   best tenth", "", "total");
     let best = |samples: &[f64]| {
         let mut samples = samples.to_vec();
         samples.sort_by(f64::total_cmp);
         samples.get(samples.len() / 10).copied().unwrap_or(f64::NAN)
     };
-    let cost = |with: f64, without: f64| match unit {
-        Unit::Nanoseconds => with - without,
-        Unit::Percent => 100.0 * (with - without) / with,
-    };
+    let cost = |with: f64, without: f64| with - without;
     for mode in modes {
         let mut total = mode.samples.clone();
         let pairs = mode.samples.iter().zip(base);
         let mut over: Vec<f64> = pairs.map(|(a, b)| cost(*a, *b)).collect();
         let [_, total, _] = quartiles(&mut total);
-        print!("{:<34} {total:>8.1}", mode.name);
+        print!("{:<34} {total:>8.2}", mode.name);
         if !mode.programs.is_empty() {
             let [low, median, high] = quartiles(&mut over);
             let spread = format!("({low:.2} to {high:.2})");
