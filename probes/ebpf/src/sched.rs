@@ -13,7 +13,7 @@
 
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
 use stalltop_wire::stall::kind;
-use stalltop_wire::{Cpu, NO_OFFSET, VECTORS, Vector};
+use stalltop_wire::{Cpu, NO_OFFSET};
 
 use crate::cores::{now, parity, this_cpu};
 use crate::stall::{KSOFTIRQD_NS, LATE_NS, NO_VECTOR, RESCHED_NS, emit, oldest_pending};
@@ -157,12 +157,8 @@ unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) {
         let mut nr = (*cpu).late_vector & 0xf;
         let (raised, mut end) = ((*cpu).late_raised_ns, (*cpu).late_entered_ns);
         let mut start = if queued > raised { queued } else { raised };
-        let pending = oldest_pending(cpu);
-        if pending < VECTORS as u64 {
-            let vector = (&raw mut (*cpu).vectors)
-                .cast::<Vector>()
-                .add(pending as usize);
-            let raised = (*vector).raised_ns;
+        let (raised, pending) = oldest_pending(cpu);
+        if raised != u64::MAX {
             let since = if queued > raised { queued } else { raised };
             // The longer of the two.
             if end <= start || now - since > end - start {

@@ -113,23 +113,30 @@ pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, e
     }
 }
 
-/// The vector that has been pending longest, or [`VECTORS`].
+/// Since when the vector is pending that has been so longest, and which it is; `u64::MAX` where none
+/// is.
+///
+/// Its number is kept in memory while they are compared: in a register the verifier would follow each
+/// order by itself.
 ///
 /// # Safety
 /// `cpu` is this CPU's slot.
-#[inline(never)]
-pub(crate) unsafe fn oldest_pending(cpu: *mut Cpu) -> u64 {
+#[inline(always)]
+pub(crate) unsafe fn oldest_pending(cpu: *mut Cpu) -> (u64, u64) {
     let mut oldest = u64::MAX;
-    let mut vector = VECTORS as u64;
-    for nr in 0..VECTORS {
-        // SAFETY: in bounds.
-        let raised = unsafe { (*(&raw mut (*cpu).vectors).cast::<Vector>().add(nr)).raised_ns };
-        if raised != 0 && raised < oldest {
-            oldest = raised;
-            vector = nr as u64;
+    // SAFETY: in bounds.
+    unsafe {
+        let number = &raw mut (*cpu).oldest_vector;
+        for nr in 0..VECTORS {
+            let vector = (&raw const (*cpu).vectors).cast::<Vector>().add(nr);
+            let raised = (&raw const (*vector).raised_ns).read_volatile();
+            if raised != 0 && raised < oldest {
+                oldest = raised;
+                number.write_volatile(nr as u64);
+            }
         }
+        (oldest, number.read_volatile() & 0xf)
     }
-    vector
 }
 
 /// When this CPU was last known to take interrupts; 0 where it never was. A non-maskable interrupt

@@ -175,6 +175,8 @@ pub struct Cpu {
     pub late_entered_ns: u64,
     /// When the idle task was last switched in.
     pub idle_ns: u64,
+    /// The vector that was pending longest when ksoftirqd was last switched in late.
+    pub oldest_vector: u64,
 
     /// Per softirq vector.
     pub vectors: [Vector; VECTORS],
@@ -230,6 +232,7 @@ impl Cpu {
         late_raised_ns: 0,
         late_entered_ns: 0,
         idle_ns: 0,
+        oldest_vector: 0,
         vectors: [Vector::ZERO; VECTORS],
     };
 }
@@ -281,6 +284,7 @@ const _: () = {
     assert!(offset_of!(Cpu, late_raised_ns) == 264);
     assert!(offset_of!(Cpu, late_entered_ns) == 272);
     assert!(offset_of!(Cpu, idle_ns) == 280);
+    assert!(offset_of!(Cpu, oldest_vector) == 288);
     assert!(offset_of!(Cpu, vectors) == 320);
 };
 
