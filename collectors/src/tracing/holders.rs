@@ -328,12 +328,36 @@ mod tests {
         assert_eq!(is(b"/home/me/trace_pipe"), None);
     }
 
+    /// Copies a recorded `/proc`. Descriptors are links there and files with the links' targets
+    /// in the fixture, which a checkout or an archive without symbolic links keeps.
+    fn with_links(from: &Path, to: &Path) {
+        fs::create_dir_all(to).unwrap();
+        for entry in fs::read_dir(from).unwrap() {
+            let (path, to) = (
+                entry.as_ref().unwrap().path(),
+                to.join(entry.unwrap().file_name()),
+            );
+            if path.is_dir() {
+                with_links(&path, &to);
+            } else if from.ends_with("fd") {
+                std::os::unix::fs::symlink(fs::read_to_string(&path).unwrap(), to).unwrap();
+            } else {
+                fs::copy(&path, to).unwrap();
+            }
+        }
+    }
+
     /// What `bpf-holder` held when each kernel was recorded; its command line says what.
     #[test]
     fn descriptors_of_recorded_processes() {
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures");
         for (kernel, least_links) in [("5.10", 3), ("6.1", 7), ("6.12", 7)] {
-            let env = Env::at(fixtures.join(kernel));
+            let root = tempfile::tempdir().unwrap();
+            with_links(
+                &fixtures.join(kernel).join("proc"),
+                &root.path().join("proc"),
+            );
+            let env = Env::at(root.path());
             let found = scan(&env, &mut Vec::new()).unwrap();
             let count = |is: fn(&Held) -> bool| found.held.iter().filter(|(_, h)| is(h)).count();
             let links =

@@ -166,7 +166,7 @@ for proc in /proc/[0-9]*; do
     [ ${proc#/proc/} != $holder ] || {
         copy $proc/cmdline $proc/fdinfo/*
         mkdir -p $out$proc/fd
-        for fd in $proc/fd/*; do ln -s "$(readlink $fd)" $out$fd; done
+        for fd in $proc/fd/*; do readlink -n $fd >$out$fd; done
     }
 done
 
