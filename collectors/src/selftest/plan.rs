@@ -85,7 +85,7 @@ impl Injector {
         match self {
             Self::Pending => &[StallKind::SoftirqPending],
             Self::Handler => &[StallKind::SoftirqHandler],
-            Self::Ksoftirqd => &[StallKind::KsoftirqdWaiting],
+            Self::Ksoftirqd => &[StallKind::KsoftirqdWaiting, StallKind::SoftirqPending],
             Self::IrqsOff => &[StallKind::InterruptsOff],
             Self::NoResched => &[StallKind::NoReschedule],
         }

@@ -85,6 +85,8 @@ pub struct Score {
     pub paused_rows: u32,
     /// Rows of other kinds on its CPU during injections: what else they brought about.
     pub other_rows: u32,
+    /// Of the detected, those whose row was of each of the injector's kinds.
+    pub told_as: Vec<(StallKind, u32)>,
     /// Injections that were shorter than the shortest class: not judged.
     pub too_short: u32,
     /// Injections without a row, by when they began, ns; the first few.
@@ -98,7 +100,10 @@ const LISTED: usize = 8;
 
 /// Compares.
 pub fn score(run: &Run<'_>) -> Score {
-    let mut score = Score::default();
+    let mut score = Score {
+        told_as: run.injector.kinds().iter().map(|kind| (*kind, 0)).collect(),
+        ..Score::default()
+    };
     let mut errors: [Vec<u64>; 2] = [Vec::new(), Vec::new()];
     for injected in run.injected {
         let duration_ns = injected.duration_ns();
@@ -115,6 +120,9 @@ pub fn score(run: &Run<'_>) -> Score {
             continue;
         };
         figures.detected += 1;
+        for (kind, told) in &mut score.told_as {
+            *told += u32::from(*kind == row.kind);
+        }
         figures.not_held += u32::from(row.pause != Pause::Held);
         let error_ns = row.delay_ns.abs_diff(duration_ns);
         errors[class as usize].push(error_ns);

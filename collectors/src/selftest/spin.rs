@@ -27,8 +27,6 @@ pub(super) enum Place {
     /// A packet program that first gives a copy of its packet to the loopback device, which
     /// raises NET_RX on this CPU.
     RaisesNetRx,
-    /// A packet program that raises nothing.
-    Packet,
     /// A raw tracepoint's program.
     RawTracepoint,
     /// A raw tracepoint's program that does nothing in other processes than this one.
@@ -43,7 +41,7 @@ impl Place {
     const fn program_type(self) -> u32 {
         match self {
             Self::SocketFilter => 1,
-            Self::RaisesNetRx | Self::Packet => 3,
+            Self::RaisesNetRx => 3,
             Self::RawTracepoint | Self::OwnRawTracepoint { .. } => load::PROG_TYPE_RAW_TRACEPOINT,
         }
     }

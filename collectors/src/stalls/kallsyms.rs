@@ -2,7 +2,9 @@
 //!
 //! The table is read when it is first asked for, on a thread of its own: the kernel takes
 //! tens of milliseconds to print its 100,000 to 250,000 rows. It is read again when an address
-//! is not found (a module or BPF program has come since), at most every [`AGAIN`].
+//! is not found (a module has come since), at most every [`AGAIN`]; and when a BPF program was
+//! loaded since, at most every [`PROGRAMS_AGAIN`]: programs come and go, and a new one is often
+//! put where another one was, so that a table of before would give it that one's name.
 
 mod table;
 
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
 use stalltop_model::{Name, Reading, Reason};
+use stalltop_probes::sys::ids::{self, Object};
 
 use crate::env::{Capabilities, Env};
 use crate::file;
@@ -24,6 +27,8 @@ pub use table::{Symbol, Table};
 pub const AGAIN: Duration = Duration::from_secs(10);
 /// The same after many that brought nothing new.
 pub const SELDOM: Duration = Duration::from_secs(320);
+/// The same where BPF programs were loaded.
+const PROGRAMS_AGAIN: Duration = Duration::from_secs(2);
 
 /// The kernel's symbols, as far as they are known yet.
 #[derive(Debug)]
@@ -39,6 +44,10 @@ pub struct Symbols {
     wait: Duration,
     /// Whether an address was not found since the table was read.
     missed: bool,
+    /// The highest id of a BPF program when the table was read; none where ids are not to be
+    /// had. Ids only grow until they wrap after 2,147,483,647 (`bpf_prog_alloc_id`,
+    /// kernel/bpf/syscall.c).
+    newest: Option<u32>,
     /// Names given out, by the row of their symbol.
     names: HashMap<u32, Name>,
 }
@@ -65,6 +74,8 @@ impl Symbols {
             asked: None,
             wait: AGAIN,
             missed: false,
+            // A recorded host's programs are not this one's.
+            newest: (env.root() == Path::new("/")).then_some(0),
             names: HashMap::new(),
         }
     }
@@ -81,6 +92,7 @@ impl Symbols {
             asked: None,
             wait: AGAIN,
             missed: false,
+            newest: None,
             names: HashMap::new(),
         }
     }
@@ -101,14 +113,16 @@ impl Symbols {
         let due = match self.asked {
             None => true,
             Some(asked) => {
+                let passed = now.saturating_duration_since(asked);
                 let wanted = self.missed || self.state.value().is_none();
-                wanted && now.saturating_duration_since(asked) >= self.wait
+                wanted && passed >= self.wait || passed >= PROGRAMS_AGAIN && self.programs_came()
             }
         };
         if !due || self.path.as_os_str().is_empty() {
             return false;
         }
         self.asked = Some(now);
+        self.newest = self.newest.and_then(newest_program);
         let (path, restrict, syslog) = (self.path.clone(), self.restrict.clone(), self.syslog);
         let (send, receive) = channel();
         let thread = std::thread::Builder::new().name("stalltop-names".into());
@@ -158,6 +172,12 @@ impl Symbols {
         }
     }
 
+    /// Whether a BPF program was loaded since the table was read: one system call.
+    fn programs_came(&self) -> bool {
+        self.newest
+            .is_some_and(|id| matches!(ids::next(Object::Program, id), Ok(Some(_))))
+    }
+
     fn take(&mut self, result: Result<Table, Reason>) {
         self.reading = None;
         self.missed = false;
@@ -180,6 +200,15 @@ impl Symbols {
             Err(reason) => self.state = Reading::Off(reason),
         }
     }
+}
+
+/// The highest id of a BPF program, at least `from`; none where ids are not to be had.
+fn newest_program(from: u32) -> Option<u32> {
+    let mut newest = from;
+    while let Some(id) = ids::next(Object::Program, newest).ok()? {
+        newest = id;
+    }
+    Some(newest)
 }
 
 /// Reads and parses the table. Slow: the kernel prints it anew.

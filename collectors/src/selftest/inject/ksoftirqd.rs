@@ -3,8 +3,13 @@
 //! A NET_RX handler of this process runs over two ticks: what they raise (timers, RCU, load
 //! balancing) is pending behind it, its time is up, and so the kernel wakes ksoftirqd
 //! (`handle_softirqs`, kernel/softirq.c). The process has real-time priority, so ksoftirqd does
-//! not get the CPU, and enters `BPF_PROG_TEST_RUN` at once, which keeps bottom halves off: until
-//! its end nobody can handle the vector.
+//! not get the CPU, and enters `BPF_PROG_TEST_RUN` at once, which raises NET_RX as well and keeps
+//! bottom halves off: until its end nobody can handle the vectors.
+//!
+//! Then they are handled inline, by the process itself, from about 6.2 on; older kernels leave
+//! them to the ksoftirqd that was woken (`ksoftirqd_running`, kernel/softirq.c, 5.10). So on a new
+//! kernel nothing is pending any more when ksoftirqd gets the CPU, and what tells of the stall is a
+//! row of kind 1.
 
 use std::io;
 
@@ -24,7 +29,7 @@ pub(super) struct Ksoftirqd {
 impl Ksoftirqd {
     pub(super) fn new() -> io::Result<Self> {
         let handler = Handler::new()?;
-        let spinner = Spinner::load(Place::Packet, "st_ksoftirqd")
+        let spinner = Spinner::load(Place::RaisesNetRx, "st_ksoftirqd")
             .map_err(about("to load a packet program"))?;
         isolate::first_in_first_out().map_err(about("real-time priority"))?;
         Ok(Self { handler, spinner })
@@ -38,11 +43,11 @@ impl Trouble for Ksoftirqd {
             return Ok(None);
         };
         self.spinner
-            .run(Place::Packet)
+            .run(Place::RaisesNetRx)
             .map_err(about("BPF_PROG_TEST_RUN"))?;
         Ok(self.spinner.held()?.map(|held| Injected {
             from_ns: handler.begin_ns,
-            begin_ns: handler.end_ns,
+            begin_ns: held.begin_ns,
             end_ns: held.end_ns,
         }))
     }

@@ -168,6 +168,14 @@ fn notes(out: &mut dyn Write, outcome: &Outcome, judged: &Judged) -> io::Result<
             second.apart_max_ns as f64 / 1e6
         ));
     }
+    if score.told_as.len() > 1 {
+        let told: Vec<String> = score
+            .told_as
+            .iter()
+            .map(|(kind, told)| format!("{told} as {}", kind.as_str()))
+            .collect();
+        notes.push(format!("told {}", told.join(", ")));
+    }
     let not_held: u32 = score.classes.iter().map(|figures| figures.not_held).sum();
     if not_held > 0 {
         notes.push(format!(
