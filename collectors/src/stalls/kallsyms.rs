@@ -98,8 +98,9 @@ impl Symbols {
     }
 
     /// Asks for the symbols, as the first stall does, and takes in what was read meanwhile.
-    /// Never waits. Gives whether a reading is under way: names given out before it ends may
-    /// be bare addresses.
+    /// Never waits. Gives whether a reading is under way, or will be within
+    /// [`PROGRAMS_AGAIN`]: names given out before it ends may be bare addresses, or those of
+    /// BPF programs that are gone.
     pub fn poll(&mut self, now: Instant) -> bool {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
@@ -115,7 +116,12 @@ impl Symbols {
             Some(asked) => {
                 let passed = now.saturating_duration_since(asked);
                 let wanted = self.missed || self.state.value().is_none();
-                wanted && passed >= self.wait || passed >= PROGRAMS_AGAIN && self.programs_came()
+                let came = self.programs_came();
+                if came && passed < PROGRAMS_AGAIN {
+                    // Soon: names given out now may be another program's.
+                    return true;
+                }
+                came || wanted && passed >= self.wait
             }
         };
         if !due || self.path.as_os_str().is_empty() {

@@ -23,6 +23,10 @@ use crate::sys::isolate;
 const AHEAD_NS: u64 = 2_000_000;
 /// How long before its timer the program begins, ns.
 const BEFORE_NS: u64 = 500_000;
+/// With less left than this it is too late.
+const LEAST_BEFORE_NS: u64 = 100_000;
+/// How often it is tried.
+const ATTEMPTS: u32 = 20;
 
 pub(super) struct NoResched {
     spinner: Spinner,
@@ -68,25 +72,45 @@ fn sleep_until(at_ns: u64) {
 
 impl Trouble for NoResched {
     fn make(&mut self, duration_ns: u64) -> io::Result<Option<Injected>> {
-        let gone = || io::Error::other("the second thread ended");
-        let wake_ns = now_ns() + AHEAD_NS;
-        self.orders.send(wake_ns).map_err(|_| gone())?;
-        sleep_until(wake_ns - BEFORE_NS);
-        let before_ns = wake_ns.saturating_sub(now_ns());
-        self.spinner.arm(before_ns + duration_ns)?;
+        for _ in 0..ATTEMPTS {
+            let wake_ns = now_ns() + AHEAD_NS;
+            self.orders.send(wake_ns).map_err(|_| gone())?;
+            sleep_until(wake_ns - BEFORE_NS);
+            let before_ns = wake_ns.saturating_sub(now_ns());
+            if before_ns >= LEAST_BEFORE_NS {
+                return self.hold(wake_ns, before_ns + duration_ns).map(Some);
+            }
+            // On a busy CPU it came too late; once more.
+            self.answer()?;
+        }
+        Ok(None)
+    }
+}
+
+impl NoResched {
+    fn answer(&self) -> io::Result<u64> {
+        let answer = self.answers.recv_timeout(Duration::from_secs(5));
+        answer.map_err(|_| gone())
+    }
+
+    fn hold(&self, wake_ns: u64, for_ns: u64) -> io::Result<Injected> {
+        self.spinner.arm(for_ns)?;
         self.spinner
             .run(Place::RawTracepoint)
             .map_err(about("BPF_PROG_TEST_RUN"))?;
-        let ran_ns = self
-            .answers
-            .recv_timeout(Duration::from_secs(5))
-            .map_err(|_| gone())?;
+        let ran_ns = self.answer()?;
         let held = self.spinner.held()?;
-        // Only where the program had the CPU when the timer fired.
-        Ok(held.filter(|h| h.begin_ns < wake_ns).map(|h| Injected {
-            from_ns: h.begin_ns,
-            begin_ns: wake_ns,
-            end_ns: ran_ns,
-        }))
+        let end_ns = ran_ns.max(held.map_or(0, |held| held.end_ns));
+        let from_ns = held.map_or(wake_ns, |held| held.begin_ns);
+        Ok(Injected {
+            from_ns,
+            // Where the timer came first nobody waited: of no length, not to be judged.
+            begin_ns: if from_ns < wake_ns { wake_ns } else { end_ns },
+            end_ns,
+        })
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the second thread ended")
 }
