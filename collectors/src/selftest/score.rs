@@ -1,6 +1,7 @@
 //! What was injected against what was detected: pure.
 
 use serde::Serialize;
+use stalltop_model::Reading;
 use stalltop_model::sample::{Pause, Stall, StallKind, Vector};
 
 use super::inject::Injected;
@@ -195,15 +196,12 @@ fn right_function(injector: Injector, row: &Stall) -> bool {
 
 /// Who and what a row names.
 fn named(row: &Stall) -> String {
-    match row.culprit.value() {
-        Some(culprit) => {
-            let function = match culprit.function.value() {
-                Some(function) => function.to_string(),
-                None => "no function".to_owned(),
-            };
-            format!("{} in {function}", culprit.comm)
-        }
-        None => "nobody".to_owned(),
+    match &row.culprit {
+        Reading::Value(culprit) => match &culprit.function {
+            Reading::Value(function) => format!("{} in {function}", culprit.comm),
+            Reading::Off(reason) => format!("{}: {reason}", culprit.comm),
+        },
+        Reading::Off(reason) => format!("nobody: {reason}"),
     }
 }
 
@@ -314,7 +312,6 @@ impl Promise {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stalltop_model::Reading;
     use stalltop_model::sample::Culprit;
 
     const MS: u64 = 1_000_000;
