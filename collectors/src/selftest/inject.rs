@@ -5,6 +5,7 @@
 mod irqs_off;
 mod ksoftirqd;
 mod network;
+mod nft;
 mod no_resched;
 mod pending;
 
@@ -77,6 +78,11 @@ trait Trouble {
     fn make(&mut self, duration_ns: u64) -> io::Result<Option<Injected>>;
 }
 
+/// Whether this host has the program that an injector needs, if any.
+pub fn is_possible(injector: Injector) -> bool {
+    injector != Injector::HandlerNft || nft::program().is_some()
+}
+
 /// Carries out an order in this process, which is to be a child made for nothing else.
 ///
 /// # Errors
@@ -95,6 +101,7 @@ pub fn run(order: &Order, out: &mut impl Write) -> io::Result<()> {
     let mut trouble: Box<dyn Trouble> = match order.injector {
         Injector::Pending => Box::new(pending::Pending::new()?),
         Injector::Handler => Box::new(network::Handler::new()?),
+        Injector::HandlerNft => Box::new(nft::Nft::new()?),
         Injector::Ksoftirqd => Box::new(ksoftirqd::Ksoftirqd::new()?),
         Injector::IrqsOff => Box::new(irqs_off::IrqsOff::new()?),
         Injector::NoResched => Box::new(no_resched::NoResched::new()?),

@@ -11,6 +11,8 @@ pub enum Injector {
     Pending,
     /// A NET_RX handler takes long: in an eBPF socket filter.
     Handler,
+    /// A NET_RX handler takes long: in nftables rules.
+    HandlerNft,
     /// ksoftirqd was woken, and a process with real-time priority that keeps bottom halves off
     /// has its CPU.
     Ksoftirqd,
@@ -22,9 +24,10 @@ pub enum Injector {
 
 impl Injector {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Pending,
         Self::Handler,
+        Self::HandlerNft,
         Self::Ksoftirqd,
         Self::IrqsOff,
         Self::NoResched,
@@ -35,6 +38,7 @@ impl Injector {
         match self {
             Self::Pending => "pending",
             Self::Handler => "handler",
+            Self::HandlerNft => "handler-nft",
             Self::Ksoftirqd => "ksoftirqd",
             Self::IrqsOff => "irqs-off",
             Self::NoResched => "no-resched",
@@ -51,6 +55,7 @@ impl Injector {
         match self {
             Self::Pending => "a process keeps bottom halves off while NET_RX is pending",
             Self::Handler => "a NET_RX handler takes long in a socket filter",
+            Self::HandlerNft => "a NET_RX handler takes long in 20,000 nftables rules",
             Self::Ksoftirqd => "ksoftirqd is woken and does not get its CPU",
             Self::IrqsOff => "a process keeps interrupts off in a program on a tracepoint",
             Self::NoResched => "a process stays in the kernel although another is to run",
@@ -62,6 +67,7 @@ impl Injector {
         match self {
             Self::Pending => "st-pending",
             Self::Handler => "st-handler",
+            Self::HandlerNft => "st-handler-nft",
             Self::Ksoftirqd => "st-ksoftirqd",
             Self::IrqsOff => "st-irqs-off",
             Self::NoResched => "st-no-resched",
@@ -74,6 +80,7 @@ impl Injector {
         match self {
             Self::Pending => &["st_pending", "bpf_test_run", "bpf_prog_test_run"],
             Self::Handler => &["st_handler", "sk_filter_trim_cap", "udp_"],
+            Self::HandlerNft => &["nft_"],
             Self::Ksoftirqd => &["st_ksoftirqd", "bpf_test_run", "bpf_prog_test_run"],
             Self::IrqsOff => &["st_irqs_off", "send_signal", "send_sig_info", "kill_"],
             Self::NoResched => &["st_no_resched", "bpf_prog_test_run"],
@@ -84,7 +91,7 @@ impl Injector {
     pub const fn kinds(self) -> &'static [StallKind] {
         match self {
             Self::Pending => &[StallKind::SoftirqPending],
-            Self::Handler => &[StallKind::SoftirqHandler],
+            Self::Handler | Self::HandlerNft => &[StallKind::SoftirqHandler],
             Self::Ksoftirqd => &[StallKind::KsoftirqdWaiting, StallKind::SoftirqPending],
             Self::IrqsOff => &[StallKind::InterruptsOff],
             Self::NoResched => &[StallKind::NoReschedule],

@@ -43,7 +43,9 @@ impl Span {
     pub fn is_of(&self, injector: Injector, pid: u32) -> bool {
         match (injector, &self.what) {
             (Injector::Pending, What::Pending(vector))
-            | (Injector::Handler, What::Handler(vector)) => *vector == NET_RX,
+            | (Injector::Handler | Injector::HandlerNft, What::Handler(vector)) => {
+                *vector == NET_RX
+            }
             (Injector::Ksoftirqd, What::Waited(comm)) => comm.starts_with("ksoftirqd/"),
             (Injector::NoResched, What::Waited(comm)) => comm == WAITER,
             (Injector::IrqsOff, What::Kill(of)) => *of == pid,

@@ -68,6 +68,7 @@ impl ValueEnum for Kind {
         &[
             Self::Stall(Injector::Pending),
             Self::Stall(Injector::Handler),
+            Self::Stall(Injector::HandlerNft),
             Self::Stall(Injector::Ksoftirqd),
             Self::Stall(Injector::IrqsOff),
             Self::Stall(Injector::NoResched),

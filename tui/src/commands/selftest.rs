@@ -86,7 +86,10 @@ fn test(args: &SelftestArgs, cpu: u32) -> anyhow::Result<Test> {
     let all = args.only.is_empty();
     let injectors = Injector::ALL
         .into_iter()
-        .filter(|injector| all || args.only.contains(&Kind::Stall(*injector)))
+        // What this host lacks a program for is left out unless it is asked for.
+        .filter(|injector| {
+            all && inject::is_possible(*injector) || args.only.contains(&Kind::Stall(*injector))
+        })
         .collect();
     Ok(Test {
         program: run::this_program().context("cannot find this program")?,
@@ -113,11 +116,11 @@ fn announce(test: &Test, json: bool) {
         test.longest().as_millis(),
     )];
     for injector in &test.injectors {
-        lines.push(format!("  {:<10} {}", injector.as_str(), injector.what()));
+        lines.push(format!("  {:<11} {}", injector.as_str(), injector.what()));
     }
     if test.zombies {
         lines.push(format!(
-            "  {:<10} {} zombie memory cgroups, and a process that reads memory.stat",
+            "  {:<11} {} zombie memory cgroups, and a process that reads memory.stat",
             "zombies",
             zombies::COUNT
         ));

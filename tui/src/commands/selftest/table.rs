@@ -46,7 +46,7 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
             Tried::Ok(judged) => rows(out, outcome.injector, judged)?,
             Tried::NotTried(why) => writeln!(
                 out,
-                "{:<10} not tried: {}",
+                "{:<11} not tried: {}",
                 outcome.injector.as_str(),
                 printable(why)
             )?,
@@ -89,7 +89,7 @@ fn heading(out: &mut impl Write, shown: Mode) -> io::Result<()> {
     writeln!(out, "\n{}", mode(shown))?;
     writeln!(
         out,
-        "{:<10} {:<8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>22} {:>6} {:>6} {:>6}",
+        "{:<11} {:<8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>22} {:>6} {:>6} {:>6}",
         "kind",
         "length",
         "injected",
@@ -110,7 +110,7 @@ fn rows(out: &mut impl Write, injector: Injector, judged: &Judged) -> io::Result
         let of_detected = |part: u32| percent(part, figures.detected);
         write!(
             out,
-            "{:<10} {:<8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>22} {:>6}",
+            "{:<11} {:<8} {:>8} {:>8} {:>7} {:>7} {:>8} {:>22} {:>6}",
             injector.as_str(),
             class.as_str(),
             figures.injected,
