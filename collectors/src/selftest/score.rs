@@ -125,7 +125,7 @@ pub fn score(run: &Run<'_>) -> Score {
             *told += u32::from(*kind == row.kind);
         }
         figures.not_held += u32::from(row.pause != Pause::Held);
-        let error_ns = row.delay_ns.abs_diff(duration_ns);
+        let error_ns = error(run.injector, injected, row);
         errors[class as usize].push(error_ns);
         figures.close += u32::from(error_ns <= run.tolerance_ns.max(duration_ns / 10));
         let process = right_process(run, row);
@@ -158,13 +158,33 @@ pub fn score(run: &Run<'_>) -> Score {
     score
 }
 
-/// The row that tells of an injection: of those that overlap it, the one whose delay is closest.
+/// The row that tells of an injection: of those that overlap it, one of the proper kind if there
+/// is any, and of these the one whose delay is closest.
 fn best<'a>(run: &Run<'a>, injected: &Injected) -> Option<&'a Stall> {
     run.rows
         .iter()
         .filter(|row| run.injector.kinds().contains(&row.kind) && is_on(row, run.cpu))
         .filter(|row| overlaps(row, injected.begin_ns, injected.end_ns))
-        .min_by_key(|row| row.delay_ns.abs_diff(injected.duration_ns()))
+        .min_by_key(|row| {
+            let kinds = run.injector.kinds();
+            let rank = kinds.iter().position(|kind| *kind == row.kind);
+            (rank, error(run.injector, injected, row))
+        })
+}
+
+/// How far a row's delay is off, ns.
+///
+/// How long ksoftirqd waited with work to do depends on the vector: some are raised in the handler
+/// that wakes it, one after it. Any length from the one to the other is right.
+fn error(injector: Injector, injected: &Injected, row: &Stall) -> u64 {
+    let shortest_ns = injected.duration_ns();
+    let longest_ns = if injector == Injector::Ksoftirqd {
+        injected.end_ns.saturating_sub(injected.from_ns)
+    } else {
+        shortest_ns
+    };
+    let nearest_ns = row.delay_ns.clamp(shortest_ns, longest_ns.max(shortest_ns));
+    row.delay_ns.abs_diff(nearest_ns)
 }
 
 fn is_on(row: &Stall, cpu: u32) -> bool {
@@ -435,6 +455,47 @@ mod tests {
     fn a_delay_that_is_far_off_is_detected_but_not_close() {
         let score = judged(&[injected(100, 20)], &[row(100, 26)]);
         assert_eq!((score.classes[1].detected, score.classes[1].close), (1, 0));
+    }
+
+    #[test]
+    fn of_ksoftirqd_the_proper_kind_counts_and_both_its_lengths_do() {
+        let injected = Injected {
+            from_ns: 91 * MS,
+            begin_ns: 100 * MS,
+            end_ns: 120 * MS,
+        };
+        let told = |kind, length: u64| Stall {
+            kind,
+            at_ns: 120 * MS,
+            delay_ns: length * MS,
+            ..row(100, 20)
+        };
+        let judged = |rows: &[Stall]| {
+            score(&Run {
+                injector: Injector::Ksoftirqd,
+                cpu: 1,
+                pid: 77,
+                injected: &[injected],
+                rows,
+                tolerance_ns: MS,
+            })
+        };
+        let pending = told(StallKind::SoftirqPending, 20);
+        let both = judged(&[pending.clone(), told(StallKind::KsoftirqdWaiting, 29)]);
+        assert_eq!(both.told_as[0], (StallKind::KsoftirqdWaiting, 1));
+        assert_eq!(
+            (both.classes[1].close, both.classes[1].error_max_ns),
+            (1, 0)
+        );
+        let longer = judged(&[told(StallKind::KsoftirqdWaiting, 34)]);
+        assert_eq!(
+            (longer.classes[1].close, longer.classes[1].error_max_ns),
+            (0, 5 * MS)
+        );
+        assert_eq!(
+            judged(&[pending]).told_as[1],
+            (StallKind::SoftirqPending, 1)
+        );
     }
 
     #[test]

@@ -57,17 +57,20 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
             (*cpu).busy_ns = now;
         }
         // pid 0 is the idle task of every CPU, which waits for nothing.
-        let mut wait = 0;
+        let (mut wait, mut stale) = (0, 0);
         if next_pid == 0 {
             (*cpu).idle_ns = now;
         } else {
-            wait = waited(next);
+            (wait, stale) = waited(cpu, next, now.wrapping_sub(switched));
             // A CPU that went idle meanwhile was not what the task waited for: its cgroup was
             // throttled, or it slept. From 6.12 on a sleeping task can be moved to another queue
             // while its dequeue is delayed, and is then "queued" since, for the kernel's own
             // run_delay, too (seen: 382 s).
             if now.wrapping_sub(wait) < (*cpu).idle_ns {
                 wait = 0;
+            }
+            if wait == 0 {
+                stale = 0;
             }
         }
         if wait != 0 {
@@ -87,7 +90,7 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
             if seen > switched && prev_pid != 0 && now - seen >= LATE_NS {
                 let clear = (*cpu).resched_clear_ns;
                 let earliest = if clear > switched { clear } else { switched };
-                resched(cpu, next_pid, earliest, seen, wait);
+                resched(cpu, next_pid, earliest, seen, wait + stale);
             }
         }
         // 0 while user space has not filled it in.
@@ -117,30 +120,55 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                 *max = wait;
             }
             if wait >= KSOFTIRQD_NS.load() {
-                starved(cpu, next_pid, now, wait);
+                starved(cpu, next_pid, now, wait + stale);
             }
         }
     }
     0
 }
 
-/// For how long the task that is switched in was runnable; 0 where the kernel does not say.
+/// For how long the task that is switched in was runnable, by the run queue's clock, as the kernel
+/// itself has it; and for how long that clock has stood still. 0 where the kernel does not say.
+///
+/// The kernel does not bring the clock up to date for a switch that a wakeup asked for
+/// (`rq_clock_skip_update` in `wakeup_preempt`, kernel/sched/core.c): then it is as old as the last
+/// tick, and the wait of a task for one that does not yield would come out up to a tick too short.
+/// How far it is behind ours in other switches tells how old it is. The two clocks may run apart by
+/// 1 in 2,048; NTP keeps them far closer.
+///
+/// # Safety
+/// `cpu` is this CPU's slot, whose last switch was before `since_last` ns, and `next` a
+/// `struct task_struct`.
 #[inline(always)]
-unsafe fn waited(next: *const u8) -> u64 {
+unsafe fn waited(cpu: *mut Cpu, next: *const u8, since_last: u64) -> (u64, u64) {
     if TASK_LAST_QUEUED.load() == NO_OFFSET || RQ_CLOCK.load() == NO_OFFSET {
-        return 0;
+        return (0, 0);
     }
     // SAFETY: a typed pointer and its fields by the kernel's BTF.
     unsafe {
         let queued: u64 = field(next, &TASK_LAST_QUEUED);
         if queued == 0 {
-            return 0;
+            return (0, 0);
         }
         let cfs_rq: *const u8 = field(next, &TASK_CFS_RQ);
         let rq: *const u8 = field(cfs_rq, &CFS_RQ_RQ);
         let clock: u64 = field(rq, &RQ_CLOCK);
+        let behind = (*cpu).switched_ns.wrapping_sub(clock);
+        let usual = (*cpu).clock_behind_ns.wrapping_add(since_last >> 11);
+        let stale = behind.wrapping_sub(usual);
+        let stale = if (*cpu).clock_behind_ns == 0 || stale as i64 <= 0 {
+            (*cpu).clock_behind_ns = behind;
+            0
+        } else {
+            (*cpu).clock_behind_ns = usual;
+            stale
+        };
         // Clocks of two CPUs' run queues differ a little; the kernel too takes such a wait as none.
-        if clock > queued { clock - queued } else { 0 }
+        if clock > queued {
+            (clock - queued, stale)
+        } else {
+            (0, 0)
+        }
     }
 }
 

@@ -177,6 +177,9 @@ pub struct Cpu {
     pub idle_ns: u64,
     /// The vector that was pending longest when ksoftirqd was last switched in late.
     pub oldest_vector: u64,
+    /// How far the run queue's clock was behind ours when it was up to date; 0 before the first
+    /// switch.
+    pub clock_behind_ns: u64,
 
     /// Per softirq vector.
     pub vectors: [Vector; VECTORS],
@@ -233,6 +236,7 @@ impl Cpu {
         late_entered_ns: 0,
         idle_ns: 0,
         oldest_vector: 0,
+        clock_behind_ns: 0,
         vectors: [Vector::ZERO; VECTORS],
     };
 }
@@ -285,6 +289,7 @@ const _: () = {
     assert!(offset_of!(Cpu, late_entered_ns) == 272);
     assert!(offset_of!(Cpu, idle_ns) == 280);
     assert!(offset_of!(Cpu, oldest_vector) == 288);
+    assert!(offset_of!(Cpu, clock_behind_ns) == 296);
     assert!(offset_of!(Cpu, vectors) == 320);
 };
 

@@ -6,10 +6,8 @@
 //! not get the CPU, and enters `BPF_PROG_TEST_RUN` at once, which raises NET_RX as well and keeps
 //! bottom halves off: until its end nobody can handle the vectors.
 //!
-//! Then they are handled inline, by the process itself, from about 6.2 on; older kernels leave
-//! them to the ksoftirqd that was woken (`ksoftirqd_running`, kernel/softirq.c, 5.10). So on a new
-//! kernel nothing is pending any more when ksoftirqd gets the CPU, and what tells of the stall is a
-//! row of kind 1.
+//! From about 6.2 on they are then handled inline, by the process itself; older kernels leave them
+//! to the ksoftirqd that was woken (`ksoftirqd_running`, kernel/softirq.c, 5.10).
 
 use std::io;
 
