@@ -319,7 +319,7 @@ fn look_up(
 ) -> Told {
     let kind = match injector {
         Injector::Pending => kind::PENDING,
-        Injector::Handler => kind::HANDLER,
+        Injector::Handler | Injector::HandlerNft => kind::HANDLER,
         Injector::Ksoftirqd => kind::KSOFTIRQD,
         Injector::IrqsOff => kind::IRQS_OFF,
         Injector::NoResched => kind::RESCHED,
