@@ -15,7 +15,7 @@ pub(crate) type Globals = Vec<(&'static str, u64)>;
 
 /// Bytes that the samples of all CPUs together may take, and how many samples a CPU has at the
 /// least and at the most.
-const SAMPLES_BYTES: usize = 16 * 1024 * 1024;
+const SAMPLES_BYTES: usize = 20 * 1024 * 1024;
 const SLOTS: (u64, u64) = (64, 512);
 
 /// Offsets of fields by the kernel's BTF, and what is missing.

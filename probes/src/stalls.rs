@@ -315,3 +315,7 @@ fn event(words: &[u64; EVENT_WORDS]) -> StallEvent {
         sample,
     }
 }
+
+#[cfg(test)]
+#[expect(unsafe_code, reason = "plays the programs on memory of its own")]
+mod tests;

@@ -9,6 +9,9 @@
 //! (kernel/sched/stats.h) has not yet reset `sched_info.last_queued`, and `rq->clock` is what the
 //! kernel itself will subtract it from. It covers a wakeup as well as a preemption.
 //!
+//! Measured by the kernel on a busy 6.18: 110 to 130 ns a switch, where a program that does nothing
+//! has 67.
+//!
 //! The current task is still the one that leaves: what an event says of a task is of that one.
 
 use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};

@@ -10,6 +10,9 @@
 //! `sample` is a `perf_event` program, run by the interrupt of a clock or of a cycle counter; the
 //! latter is not maskable, is never late, and finds nothing but what runs.
 //!
+//! Measured by the kernel on a busy 6.18: 0.5 to 0.7 us for a timer that expires, the tick nearly
+//! always; 1.6 to 2.4 us for a sample, beside 10 to 20 us for its interrupt.
+//!
 //! Both write a sample (`stall.rs`) when the interrupted task is not the idle task.
 
 use aya_ebpf::{
