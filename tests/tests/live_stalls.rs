@@ -26,9 +26,10 @@ fn injected(injector: Injector, sampler: bool) {
     let told = stalls::inject(injector, 0, COUNT, sampler).unwrap();
     println!("{}", stalls::summary(injector, &told));
     let found = told.iter().filter(|t| t.event.is_some()).count();
-    // Not every hold of ksoftirqd's CPU finds a vector that the ticks have raised.
+    // Not every hold of ksoftirqd's CPU finds a vector that the ticks have raised, and whether
+    // another task is to run is seen at ticks, which an emulated CPU skips.
     let expected = match injector {
-        Injector::Ksoftirqd => 1,
+        Injector::Ksoftirqd | Injector::NoResched => 1,
         _ => told.len().div_ceil(2),
     };
     assert!(!told.is_empty() && found >= expected, "{told:#?}");
