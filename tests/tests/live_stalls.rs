@@ -40,19 +40,11 @@ fn injected_stalls_are_told() {
     require!(need::root());
     for sampler in [false, true] {
         for injector in Injector::ALL {
-            if injector != Injector::Ksoftirqd {
+            // As Handler, but needs nft.
+            if injector != Injector::HandlerNft {
                 injected(injector, sampler);
             }
         }
-    }
-}
-
-#[test]
-fn injected_waits_of_ksoftirqd_are_told() {
-    require!(need::root());
-    require!(need::program("nft"));
-    for sampler in [false, true] {
-        injected(Injector::Ksoftirqd, sampler);
     }
 }
 
