@@ -47,8 +47,6 @@ fn incident_2_is_told_and_cured_on_6_1() {
     let options = [
         "--cpus",
         "3",
-        "--limit",
-        "400s",
         "--program",
         "stalltop",
         "--program",
