@@ -7,6 +7,8 @@ mod memory;
 mod stalls;
 mod tracing;
 
+pub(crate) use stalls::reads_memory_cgroups;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::Model;

@@ -31,7 +31,7 @@ fn incident_2_is_told_with_process_function_core_and_zombies() {
         "memory_stat_show",
         "our own read of memory.stat of ",
         "drop_caches: 1 fits here: on kernel 6.1 it is page cache",
-        "since the last drop of caches: stalls: ",
+        "since the last drop of caches: stalls in reads of memory statistics: ",
     ] {
         assert!(evidence.contains(part), "no {part:?} in {evidence}");
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use super::Model;
 use super::stalls::counts;
 use crate::change::{Entry, Outcome, Request};
+use crate::rules;
 use crate::units::Duration;
 
 /// How far stalls are looked at on both sides of a drop, ns.
@@ -58,6 +59,9 @@ pub struct DropEffect {
     pub before: Side,
     /// Up to a minute after it ended.
     pub after: Side,
+    /// Whether only stalls in reads of memory cgroups' statistics were counted, as there were
+    /// some before: a drop of caches is for those, and others go on whatever is dropped.
+    pub reads: bool,
     /// Stalls that were lost since it began: they happened, and nothing more is known.
     pub lost: u64,
 }
@@ -110,10 +114,15 @@ impl fmt::Display for Side {
     }
 }
 
-/// `stalls: 36 in 60 s, p99 178.0 ms -> none in 24 s`.
+/// `stalls: 36 in 60 s, p99 178.0 ms -> none in 24 s`; of reads alone, `stalls in reads of memory statistics: ...`.
 impl fmt::Display for DropEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "stalls: {} -> {}", self.before, self.after)?;
+        let which = if self.reads {
+            "stalls in reads of memory statistics"
+        } else {
+            "stalls"
+        };
+        write!(f, "{which}: {} -> {}", self.before, self.after)?;
         match self.verdict() {
             Verdict::TooEarly => write!(f, " (too early to tell)"),
             Verdict::TooFew => write!(f, " (too few before to tell)"),
@@ -139,7 +148,7 @@ impl Model {
         let ticks = self.cores.ticks();
         let first = self.cores.time(ticks.start)?;
         let first = first.wall_ns.saturating_sub(first.span_ns);
-        let side = |from: u64, to: u64| {
+        let side = |from: u64, to: u64, reads: bool| {
             let mut side = Side {
                 span_ns: to.saturating_sub(from),
                 ..Side::default()
@@ -150,6 +159,7 @@ impl Model {
                 .stalls
                 .iter()
                 .filter(|s| counts(s) && within(s.wall_ns))
+                .filter(|s| !reads || rules::reads_memory_cgroups(s))
                 .map(|s| s.delay_ns)
                 .collect();
             delays.sort_unstable();
@@ -159,11 +169,15 @@ impl Model {
             side.p99_ns = delays.get(rank).copied().unwrap_or(0);
             side
         };
+        let from = begin.saturating_sub(SIDE_NS).max(first.min(begin));
+        let until = now.min(end.saturating_add(SIDE_NS)).max(end);
+        let reads = side(from, begin, true).count >= LEAST_STALLS;
         Some(DropEffect {
             entry: entry.id,
             wall_ns: end,
-            before: side(begin.saturating_sub(SIDE_NS).max(first.min(begin)), begin),
-            after: side(end, now.min(end.saturating_add(SIDE_NS)).max(end)),
+            before: side(from, begin, reads),
+            after: side(end, until, reads),
+            reads,
             lost: self.stalls.lost_since(begin),
         })
     }

@@ -17,6 +17,7 @@ use crate::model::stalls::counts;
 use crate::name::printable;
 use crate::sample::{Pause, Stall, StallKind, Vector};
 use crate::units::Duration;
+pub(crate) use statistic::reads_memory_cgroups;
 pub(super) use statistic::{caches_dropped, reads_of_memory_stat, statistics};
 
 /// So many stalls in a minute are no accident.

@@ -135,6 +135,11 @@ pub(super) fn of(stall: &Stall) -> Option<usize> {
     STATISTICS.iter().position(|s| s.functions.contains(&plain))
 }
 
+/// Whether a stall's culprit read statistics that memory cgroups make slow.
+pub(crate) fn reads_memory_cgroups(stall: &Stall) -> bool {
+    of(stall).is_some_and(|i| STATISTICS[i].of_memory_cgroups)
+}
+
 /// One process that stalls CPUs by reading statistics.
 pub(super) struct Reader {
     comm: Name,
