@@ -144,9 +144,14 @@ pub fn softirq_entry(ctx: RawTracePointContext) -> i32 {
 unsafe fn late(cpu: *mut Cpu, nr: u64, raised: u64, now: u64) {
     // SAFETY: the caller's.
     unsafe {
-        (*cpu).late_vector = nr;
-        (*cpu).late_raised_ns = raised;
-        (*cpu).late_entered_ns = now;
+        // Of those since the last switch the one that waited longest: who lets bottom halves on
+        // again runs all of them, one after the other.
+        let before = (*cpu).late_entered_ns;
+        if before <= (*cpu).switched_ns || now - raised >= before - (*cpu).late_raised_ns {
+            (*cpu).late_vector = nr;
+            (*cpu).late_raised_ns = raised;
+            (*cpu).late_entered_ns = now;
+        }
         if now.wrapping_sub(raised) >= PENDING_NS.load() {
             (*cpu).draining = nr + 1;
             emit(cpu, kind::PENDING | nr << 8 | NO_NEXT, raised, raised, now);

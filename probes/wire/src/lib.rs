@@ -166,8 +166,8 @@ pub struct Cpu {
     pub run_delay_ns: u64,
     /// Longest of them of the ticks with even and with odd epoch.
     pub run_delay_max_ns: [u64; 2],
-    /// The softirq vector that was last entered late, of those that were pending for longer than
-    /// the shorter of the thresholds of `PENDING` and `KSOFTIRQD`.
+    /// The softirq vector that was entered latest since the last switch, of those that were pending
+    /// for longer than the shorter of the thresholds of `PENDING` and `KSOFTIRQD`.
     pub late_vector: u64,
     /// When it had been raised.
     pub late_raised_ns: u64,
