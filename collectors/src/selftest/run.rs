@@ -178,6 +178,8 @@ pub struct Judged {
     pub score: Score,
     /// What the kernel's own trace says.
     pub second: Second,
+    /// Events that stalltop lost meanwhile, or left out to keep within its budget.
+    pub lost: u64,
     /// Which promises do not hold, in words.
     pub broken: Vec<String>,
 }
@@ -292,6 +294,7 @@ struct Made {
     pid: u32,
     injected: Vec<Injected>,
     rows: Vec<Stall>,
+    lost: u64,
 }
 
 fn judge(
@@ -311,6 +314,7 @@ fn judge(
         tolerance_ns: mode.tolerance_ns(tick_ns),
     });
     Judged {
+        lost: made.lost,
         broken: mode.promise().broken_by(&score),
         second: score::second(injector, made.pid, &made.injected, traced),
         score,
@@ -406,7 +410,9 @@ impl Watcher {
             pid: 0,
             injected: Vec::new(),
             rows: Vec::new(),
+            lost: 0,
         };
+        let before = self.lost();
         let status = loop {
             let ended = child.ended()?;
             self.tick();
@@ -429,6 +435,7 @@ impl Watcher {
             return Err(io::Error::other(child.complaint()));
         }
         self.look_for(AFTER);
+        made.lost = self.lost().saturating_sub(before);
         made.rows = self
             .frames
             .drain(..)
@@ -438,6 +445,11 @@ impl Watcher {
             })
             .collect();
         Ok(made)
+    }
+
+    /// Events that were not told, since the start.
+    fn lost(&self) -> u64 {
+        self.sample.stalls.value().map_or(0, |watch| watch.lost)
     }
 
     fn zombies(&mut self, test: &Test) -> io::Result<Zombies> {

@@ -168,6 +168,9 @@ fn notes(out: &mut dyn Write, outcome: &Outcome, judged: &Judged) -> io::Result<
             second.apart_max_ns as f64 / 1e6
         ));
     }
+    if judged.lost > 0 {
+        notes.push(format!("{} events were lost or left out", judged.lost));
+    }
     if score.told_as.len() > 1 {
         let told: Vec<String> = score
             .told_as
