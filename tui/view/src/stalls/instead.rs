@@ -46,7 +46,10 @@ pub(super) fn late(scene: &Scene<'_>) -> Vec<Late> {
                 continue;
             };
             let delay = tick.delay_max.filter(|(ns, _)| *ns >= LATE_NS);
+            // A waiting ksoftirqd alone does not prove that softirqs wait: it is told where
+            // nothing better is known.
             let wait = tick.ksoftirqd_wait.filter(|w| *w >= WAITED);
+            let wait = wait.filter(|_| tick.delay_max.is_none());
             let found = match (delay, wait) {
                 (Some((ns, vector)), _) => Some((ns, Some(vector))),
                 (None, Some(share)) => {
@@ -75,9 +78,14 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, late: &[La
     let detail = "per tick and cpu, newest first; who held the cpu is not known";
     draw::section(buf, scene.theme, area, 0, ("LATE TICKS", detail, ""));
     for (y, late) in (1u16..area.height).zip(late) {
-        let (ns, role) = (text::duration(late.ns), delay_role(late.ns));
+        let ns = text::duration(late.ns);
+        // A wait that may have held up nothing is no alarm.
+        let (mark, role) = match late.vector {
+            Some(_) => (delay_mark(late.ns), delay_role(late.ns)),
+            None => ("·", Role::Notice),
+        };
         let mut pen = Pen::new(buf, scene.theme, area, y);
-        pen.put(delay_mark(late.ns), role)
+        pen.put(mark, role)
             .gap(1)
             .left(&text::clock(late.wall_ns), 9, Role::Dim)
             .put("cpu ", Role::Dim)
@@ -89,7 +97,10 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, late: &[La
                 &format!("{} entered late, the longest of that tick", vector.as_str()),
                 Role::Text,
             ),
-            None => pen.put("ksoftirqd was runnable but waited, in all", Role::Text),
+            None => pen.put(
+                "ksoftirqd was runnable but waited, in all; softirqs may have",
+                Role::Text,
+            ),
         };
     }
     if late.is_empty() {
