@@ -1,4 +1,4 @@
-//! `cargo xtask screenshots` runs this: the pictures of the README, from a recording, through the same
+//! `cargo xtask screenshots` runs this: the pictures of the README, from recordings, through the same
 //! view that a person sees, in the fonts of a real terminal. The same inputs give the same bytes.
 
 mod blocks;
@@ -22,13 +22,12 @@ fn main() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = root.join("screenshots");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let recording = scenes::recording(&root)?;
     for scene in SCENES {
         if !names.is_empty() && !names.iter().any(|name| name == scene.name) {
             continue;
         }
         let screen = scene
-            .screen(&recording)
+            .screen(&root)
             .with_context(|| format!("the scene {}", scene.name))?;
         let file_name = format!("{}.png", scene.name);
         let path = folder.join(&file_name);

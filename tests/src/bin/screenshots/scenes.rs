@@ -17,6 +17,8 @@ use stalltop_view::{App, Depth, Effect, Feed, Key, Keymap, Msg, Options, Theme};
 /// One picture.
 pub(super) struct Scene {
     pub(super) name: &'static str,
+    /// The file in `tests/recordings`.
+    recording: &'static str,
     columns: u16,
     rows: u16,
     theme: &'static str,
@@ -32,6 +34,7 @@ pub(super) struct Scene {
 pub(super) const SCENES: &[Scene] = &[
     Scene {
         name: "overview",
+        recording: "demo.zst",
         columns: 120,
         rows: 27,
         theme: "night",
@@ -41,6 +44,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         name: "cores",
+        recording: "demo.zst",
         columns: 120,
         rows: 36,
         theme: "night",
@@ -49,7 +53,18 @@ pub(super) const SCENES: &[Scene] = &[
         shows: "NET_RX",
     },
     Scene {
+        name: "stall",
+        recording: "i2.zst",
+        columns: 120,
+        rows: 30,
+        theme: "night",
+        samples: 9,
+        keys: &["3", "j", "enter"],
+        shows: "memory_stat_show",
+    },
+    Scene {
         name: "tracing",
+        recording: "demo.zst",
         columns: 120,
         rows: 33,
         theme: "night",
@@ -59,6 +74,7 @@ pub(super) const SCENES: &[Scene] = &[
     },
     Scene {
         name: "cgroups",
+        recording: "demo.zst",
         columns: 120,
         rows: 20,
         theme: "night",
@@ -68,16 +84,12 @@ pub(super) const SCENES: &[Scene] = &[
     },
 ];
 
-/// The recording that the pictures are made from.
-pub(super) fn recording(root: &Path) -> Result<Vec<u8>> {
-    let path = root.join("tests/recordings/demo.zst");
-    fs::read(&path).with_context(|| path.display().to_string())
-}
-
 impl Scene {
     /// The screen after the samples and the keys.
-    pub(super) fn screen(&self, recording: &[u8]) -> Result<Buffer> {
-        let recording = Recording::open(recording.to_vec(), |_| {})?;
+    pub(super) fn screen(&self, root: &Path) -> Result<Buffer> {
+        let path = root.join("tests/recordings").join(self.recording);
+        let recording = fs::read(&path).with_context(|| path.display().to_string())?;
+        let recording = Recording::open(recording, |_| {})?;
         let tick_ns = recording.header().tick_ns;
         let mut player = Player::new(recording);
         let mut model = Model::new();
