@@ -3,7 +3,7 @@
 //! The table is read when it is first asked for, on a thread of its own: the kernel takes
 //! tens of milliseconds to print its 100,000 to 250,000 rows. It is read again when an address
 //! is not found (a module has come since), at most every [`AGAIN`]; and when a BPF program was
-//! loaded since, at most every [`PROGRAMS_AGAIN`]: programs come and go, and a new one is often
+//! loaded since, at most every `PROGRAMS_AGAIN`: programs come and go, and a new one is often
 //! put where another one was, so that a table of before would give it that one's name.
 
 mod table;
@@ -99,7 +99,7 @@ impl Symbols {
 
     /// Asks for the symbols, as the first stall does, and takes in what was read meanwhile.
     /// Never waits. Gives whether a reading is under way, or will be within
-    /// [`PROGRAMS_AGAIN`]: names given out before it ends may be bare addresses, or those of
+    /// `PROGRAMS_AGAIN`: names given out before it ends may be bare addresses, or those of
     /// BPF programs that are gone.
     pub fn poll(&mut self, now: Instant) -> bool {
         if let Some(reading) = &self.reading {

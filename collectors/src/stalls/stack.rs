@@ -3,7 +3,7 @@
 //!
 //! Frames are names, innermost first, as `kallsyms` gives them: `nft_do_chain [nf_tables]`,
 //! `do_execveat_common.isra.0`, or a bare address. Names that are only carriers (system call
-//! entry, VFS, seq_file, kernfs, the network receive path ...) are in [`tables`]; they differ
+//! entry, VFS, seq_file, kernfs, the network receive path ...) are in `tables`; they differ
 //! little from 5.10 to 6.18, and a carrier that is missing there costs a less telling function,
 //! nothing more.
 

@@ -171,6 +171,12 @@ impl Chrome<'_> {
         } else if width >= 40 {
             out.push((format!("  self {user}+{probes} %"), Role::Header));
         }
+        // The sampler's cost is its interrupts, which no program's run time has in it.
+        let watch = self.live.now().stalls.value();
+        let sampled = watch.map_or(0, |watch| watch.sampling.len());
+        if sampled > 0 && width >= 100 {
+            out.push((format!(" + 1 kHz on {sampled}"), Role::Notice));
+        }
         let lost = self.live.now().own.drops.get().is_some_and(|n| n > 0);
         if width >= 60 || lost {
             let role = if lost { Role::Paused } else { Role::Header };

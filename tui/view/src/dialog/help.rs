@@ -17,6 +17,14 @@ const MARKS: &[(&str, &str)] = &[
         "● ○ ◐",
         "on, off, soft-armed (enabled by a trigger, not recording)",
     ),
+    (
+        "self",
+        "stalltop's own threads, % of one CPU; probes: its eBPF programs, without their dispatch",
+    ),
+    (
+        "1 kHz",
+        "that many CPUs are sampled: about 2 % of each, nearly all of it the interrupts",
+    ),
     ("✱", "changed since stalltop started"),
     ("▁▂▄█", "softirq share of one CPU, full cell 100 %"),
     ("░▒▓", "the same, in ticks in which ksoftirqd ran"),
