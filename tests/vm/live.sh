@@ -12,4 +12,5 @@ done
 # busybox's tc knows no clsact.
 live_tracing --test-threads=1 --skip tc_filters_and_links_of_a_device_are_found || fail live_tracing
 live_cores --test-threads=1 $slow || fail live_cores
+[ -e /proc/schedstat ] || fail schedstat
 live_stalls --test-threads=1 || fail live_stalls

@@ -3,10 +3,13 @@
 pub(crate) mod selftest;
 mod stall;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use stalltop_collectors::Env;
 use stalltop_collectors::stalls::Asked;
 
@@ -33,6 +36,32 @@ pub(crate) struct Cli {
     /// The journal of changes [default: /run/stalltop/journal]
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) journal: Option<PathBuf>,
+}
+
+impl Cli {
+    /// Reads the arguments. An option of the screen before a subcommand would be taken and do
+    /// nothing: that is an error, which says where the option belongs.
+    pub(crate) fn read<T>(arguments: impl IntoIterator<Item = T>) -> Result<Self, clap::Error>
+    where
+        T: Into<OsString> + Clone,
+    {
+        let mut command = Self::command();
+        let matches = command.try_get_matches_from_mut(arguments)?;
+        if let Some((subcommand, _)) = matches.subcommand() {
+            let misplaced = command.get_arguments().find(|arg| {
+                let given = || matches.value_source(arg.get_id().as_str());
+                !arg.is_global_set() && given() == Some(ValueSource::CommandLine)
+            });
+            if let Some(option) = misplaced.and_then(Arg::get_long) {
+                let text = format!(
+                    "--{option} before {subcommand} would do nothing: if {subcommand} takes it, write\n\
+                     stalltop {subcommand} --{option} ..."
+                );
+                return Err(command.error(ErrorKind::ArgumentConflict, text));
+            }
+        }
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// How a live host is measured.
@@ -283,8 +312,24 @@ mod tests {
 
     #[test]
     fn the_arguments_are_consistent() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_option_of_the_screen_before_a_subcommand_is_no_silent_nothing() {
+        let read = |text: &str| Cli::read(text.split_whitespace());
+        assert!(read("stalltop --stall 5ms").is_ok());
+        assert!(read("stalltop stream --stall 5ms").is_ok());
+        assert!(read("stalltop --read-only stream").is_ok());
+        for wrong in [
+            "--stall 5ms stream",
+            "--no-bpf doctor",
+            "--tick 1s record x",
+        ] {
+            let error = read(&format!("stalltop {wrong}")).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{wrong}");
+            assert!(error.to_string().contains("would do nothing"), "{error}");
+        }
     }
 
     #[test]

@@ -434,13 +434,16 @@ fn first_lines<'a>(group: &[u8], text: &'a mut Vec<u8>) -> FirstLines<'a> {
                 }
             };
             text.extend_from_slice(&chunk[..n]);
+            // Only a chunk that ends a line brings a whole one: a line of megabytes is looked
+            // through once.
+            let Some(end) = chunk[..n].iter().rposition(|b| *b == b'\n') else {
+                continue;
+            };
             at_ns = whole_lines(&text[line..]).find_map(sample_time);
             if at_ns.is_some() {
                 break;
             }
-            if let Some(end) = chunk[..n].iter().rposition(|b| *b == b'\n') {
-                line = text.len() - n + end + 1;
-            }
+            line = text.len() - n + end + 1;
         }
     }
     FirstLines {

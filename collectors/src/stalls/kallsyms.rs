@@ -6,6 +6,7 @@
 //! loaded since, at most every `PROGRAMS_AGAIN`: programs come and go, and a new one is often
 //! put where another one was, so that a table of before would give it that one's name.
 
+mod programs;
 mod table;
 
 use std::collections::HashMap;
@@ -21,6 +22,7 @@ use stalltop_probes::sys::ids::{self, Object};
 
 use crate::env::{Capabilities, Env};
 use crate::file;
+use programs::Code;
 pub use table::{Symbol, Table};
 
 /// Between two readings of the table at least.
@@ -30,6 +32,9 @@ pub const SELDOM: Duration = Duration::from_secs(320);
 /// The same where BPF programs were loaded.
 const PROGRAMS_AGAIN: Duration = Duration::from_secs(2);
 
+/// The name of code in a BPF program that was unloaded before it could be looked up.
+const UNLOADED: &str = "bpf_prog (unloaded) [bpf]";
+
 /// The kernel's symbols, as far as they are known yet.
 #[derive(Debug)]
 pub struct Symbols {
@@ -38,7 +43,9 @@ pub struct Symbols {
     syslog: bool,
     table: Table,
     state: Reading<()>,
-    reading: Option<Receiver<Result<Table, Reason>>>,
+    /// What BPF programs there were when the table was read, where that is known.
+    code: Option<Code>,
+    reading: Option<Receiver<Read>>,
     asked: Option<Instant>,
     /// Between the last reading and the next one, at least.
     wait: Duration,
@@ -51,6 +58,9 @@ pub struct Symbols {
     /// Names given out, by the row of their symbol.
     names: HashMap<u32, Name>,
 }
+
+/// What one reading gave: the table, and the code of the BPF programs of that time.
+type Read = (Result<Table, Reason>, Option<Code>);
 
 /// What an address is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +80,7 @@ impl Symbols {
             syslog: env.capabilities.has(Capabilities::SYSLOG),
             table: Table::default(),
             state: Reading::Off(Reason::Starting),
+            code: None,
             reading: None,
             asked: None,
             wait: AGAIN,
@@ -88,6 +99,7 @@ impl Symbols {
             syslog: true,
             table,
             state: Reading::Value(()),
+            code: None,
             reading: None,
             asked: None,
             wait: AGAIN,
@@ -104,7 +116,10 @@ impl Symbols {
     pub fn poll(&mut self, now: Instant) -> bool {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
-                Ok(result) => self.take(result),
+                Ok((result, code)) => {
+                    self.code = code;
+                    self.take(result);
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => self.take(Err(Reason::Busy {
                     by: "a lack of threads or memory".into(),
@@ -130,13 +145,15 @@ impl Symbols {
         self.asked = Some(now);
         self.newest = self.newest.and_then(newest_program);
         let (path, restrict, syslog) = (self.path.clone(), self.restrict.clone(), self.syslog);
+        let live = self.newest.is_some();
         let (send, receive) = channel();
         let thread = std::thread::Builder::new().name("stalltop-names".into());
         let started = thread.spawn(move || {
             // Who asks may have a raised priority; this is not worth one.
             let _ = setpriority_process(None, 0);
+            let code = live.then(Code::read).flatten();
             // Nobody listens any more when stalltop ends: nothing to do then.
-            let _ = send.send(read(&path, &restrict, syslog));
+            let _ = send.send((read(&path, &restrict, syslog), code));
         });
         match started {
             Ok(_) => {
@@ -165,6 +182,18 @@ impl Symbols {
                 known: false,
             };
         };
+        let gone = |code: &Code| !code.holds(address);
+        if symbol.module == Some(b"bpf")
+            && symbol.name.starts_with(b"bpf_prog_")
+            && self.code.as_ref().is_some_and(gone)
+        {
+            // The nearest symbol is another program's.
+            self.missed = true;
+            return Named {
+                name: UNLOADED.into(),
+                known: false,
+            };
+        }
         let name = self.names.entry(symbol.row).or_insert_with(|| {
             let name = String::from_utf8_lossy(symbol.name);
             match symbol.module {

@@ -11,6 +11,7 @@ use stalltop_model::{Name, Reading, Reason};
 use super::user_stack::UserStacks;
 use crate::file;
 use crate::owner;
+use crate::tracing::holders::INIT_PID_NS;
 
 /// Descriptors of a process that are looked at for the file that it read.
 const DESCRIPTORS: usize = 256;
@@ -32,12 +33,20 @@ pub(crate) struct Processes {
     proc: PathBuf,
     clock_tick_ns: u64,
     namer: Option<UserStacks>,
+    /// Why process ids of the kernel's side say nothing here: `/proc` has other numbers.
+    foreign: Option<Reason>,
 }
 
 impl Processes {
     /// `proc` is where procfs is; `program` stalltop's own binary, which names user stacks.
     pub(crate) fn new(proc: PathBuf, program: Option<PathBuf>) -> Self {
+        let namespace = std::fs::read_link(proc.join("self/ns/pid"));
+        let foreign = namespace.is_ok_and(|ns| ns.as_os_str() != INIT_PID_NS);
         Self {
+            foreign: foreign.then(|| Reason::Refused {
+                what: "a process by its number on the host".into(),
+                why: "stalltop runs in a PID namespace of its own (--pid=host lifts that)".into(),
+            }),
             proc,
             namer: program.map(UserStacks::new),
             clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
@@ -61,6 +70,11 @@ impl Processes {
             culprit.cgroup = Reading::Off(why);
             return;
         }
+        if let Some(why) = &self.foreign {
+            culprit.owner = Reading::Off(why.clone());
+            culprit.cgroup = Reading::Off(why.clone());
+            return;
+        }
         let task = self.task(culprit);
         let found = self.same_process(&task, at_ns).and_then(|()| {
             let text = bounded(&task.join("cgroup"))
@@ -73,7 +87,7 @@ impl Processes {
                 culprit.owner = Reading::Value(owner);
                 culprit.file = self.file(culprit, &task);
                 if let Some(namer) = &mut self.namer {
-                    namer.name_stack(culprit.tgid, &mut culprit.user_stack);
+                    namer.name_stack(culprit.tgid, &culprit.comm, &mut culprit.user_stack);
                 }
             }
             Err(reason) => {
@@ -221,6 +235,24 @@ mod tests {
     use super::*;
 
     /// A reader of memory.stat: process 40, thread 41, started 100 s after boot.
+    #[test]
+    fn numbers_of_another_namespace_name_nobody() {
+        let dir = proc();
+        std::fs::create_dir_all(dir.path().join("self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026532000]", dir.path().join("self/ns/pid")).unwrap();
+        let mut stall = Stall {
+            culprit: Reading::Value(Culprit {
+                pid: 1,
+                tgid: 1,
+                ..Culprit::default()
+            }),
+            ..Stall::default()
+        };
+        Processes::new(dir.path().to_owned(), None).look(&mut stall);
+        let why = stall.culprit.value().unwrap().owner.reason().unwrap();
+        assert!(why.to_string().contains("PID namespace"), "{why}");
+    }
+
     fn proc() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         let task = dir.path().join("40/task/41");

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use blazesym::symbolize::source::{Process, Source};
 use blazesym::symbolize::{Input, Symbolizer};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 use stalltop_model::{Name, Reading, Reason};
 
 /// The hidden subcommand that names addresses.
@@ -23,14 +23,27 @@ pub const SUBCOMMAND: &str = "name-user-stack";
 
 /// How long a child may take.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a child lives that nobody ends.
+const LONGEST: Duration = Duration::from_secs(2);
 /// Between two children at least: naming is for a person to read, not for every stall of a storm.
 const REST: Duration = Duration::from_millis(500);
-/// Stacks whose names are kept.
+/// Stacks whose names are kept, and for how long.
 const KNOWN: usize = 64;
+const FRESH: Duration = Duration::from_secs(10);
 /// Bytes of an answer at most: 32 names of 512 bytes, with quotes.
 const MOST_BYTES: usize = 64 * 1024;
 /// Address space of a child: large binaries are mapped whole.
-const MOST_MEMORY: u64 = 4 << 30;
+const MOST_MEMORY: u64 = 2 << 30;
+
+/// A stack and its names. Not for long: a process may run another program, or move its code.
+#[derive(Debug)]
+struct Known {
+    tgid: u32,
+    comm: Name,
+    addresses: Vec<u64>,
+    names: Vec<Name>,
+    since: Instant,
+}
 
 /// Starts the children, one at a time.
 #[derive(Debug)]
@@ -38,7 +51,7 @@ pub struct UserStacks {
     program: PathBuf,
     last: Option<Instant>,
     /// What was named of late: a culprit comes back with the same stack.
-    known: VecDeque<(u32, Vec<u64>, Vec<Name>)>,
+    known: VecDeque<Known>,
     /// A child that was killed but does not end: it waits for a file system.
     stuck: Option<Child>,
 }
@@ -56,16 +69,18 @@ impl UserStacks {
 
     /// Replaces the addresses (as text) of a user stack by names. Where that cannot be done, they
     /// stay.
-    pub(super) fn name_stack(&mut self, tgid: u32, stack: &mut Reading<Vec<Name>>) {
+    pub(super) fn name_stack(&mut self, tgid: u32, comm: &Name, stack: &mut Reading<Vec<Name>>) {
         let Reading::Value(names) = stack else { return };
         let address = |name: &Name| u64::from_str_radix(name.strip_prefix("0x")?, 16).ok();
         let Some(addresses) = names.iter().map(address).collect::<Option<Vec<_>>>() else {
             return;
         };
-        let known =
-            |(pid, stack, _): &&(u32, Vec<u64>, Vec<Name>)| *pid == tgid && *stack == addresses;
-        if let Some((_, _, named)) = self.known.iter().find(known) {
-            names.clone_from(named);
+        self.known.retain(|known| known.since.elapsed() < FRESH);
+        let same = |known: &&Known| {
+            known.tgid == tgid && *known.comm == **comm && known.addresses == addresses
+        };
+        if let Some(known) = self.known.iter().find(same) {
+            names.clone_from(&known.names);
         } else if let Reading::Value(named) = self.name(tgid, &addresses)
             && named.len() == addresses.len()
         {
@@ -73,7 +88,13 @@ impl UserStacks {
                 self.known.pop_front();
             }
             names.clone_from(&named);
-            self.known.push_back((tgid, addresses, named));
+            self.known.push_back(Known {
+                tgid,
+                comm: Name::clone(comm),
+                addresses,
+                names: named,
+                since: Instant::now(),
+            });
         }
     }
 
@@ -162,9 +183,15 @@ fn read_until(
     }
 }
 
-/// Bounds this process, which is the child: one that eats memory or time ends by itself. Where a
-/// limit is refused, the parent's patience remains.
+/// Bounds this process, which is the child: one that eats memory or time ends by itself, and so
+/// does one whose parent is gone. Where a limit is refused, the parent's patience remains.
 pub fn limit_child() {
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    // A thread is the simplest alarm: it needs no handler.
+    let _ = std::thread::Builder::new().spawn(|| {
+        std::thread::sleep(LONGEST);
+        std::process::exit(1);
+    });
     for (resource, most) in [(Resource::As, MOST_MEMORY), (Resource::Cpu, 2)] {
         let limit = Rlimit {
             current: Some(most),
@@ -175,13 +202,15 @@ pub fn limit_child() {
 }
 
 /// What the child does: names the addresses of a process by the symbols of the files that it
-/// maps, or by `/tmp/perf-PID.map` for code that a runtime made.
+/// maps. Code that a runtime made keeps its addresses.
 ///
 /// # Errors
 /// What cannot be read, in a line.
 pub fn symbolize(tgid: u32, addresses: &[u64]) -> Result<Vec<String>, String> {
     let mut process = Process::new(tgid.into());
     process.debug_syms = false;
+    // The file /tmp/perf-PID.map is named by whoever can write there, and may be any file at all.
+    process.perf_map = false;
     let source = Source::Process(process);
     let symbolizer = Symbolizer::builder()
         .enable_code_info(false)

@@ -23,7 +23,7 @@ use crate::{Env, file, owner};
 const MAX_CMDLINE: usize = 256;
 
 /// Inode of the first PID namespace (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
-const INIT_PID_NS: &str = "pid:[4026531836]";
+pub(crate) const INIT_PID_NS: &str = "pid:[4026531836]";
 
 /// What one descriptor stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -175,6 +175,30 @@ pub fn program(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     })
 }
 
+/// Where the functions of a program lie in the kernel once they are compiled, with their lengths in
+/// bytes: `jited_ksyms` and `jited_func_lens`. Empty where it is interpreted, or where addresses
+/// are hidden (`bpf_dump_raw_ok`, kernel/bpf/syscall.c).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn program_code(fd: BorrowedFd<'_>) -> io::Result<Vec<(u64, u32)>> {
+    let mut raw = RawProgram::default();
+    get_info(fd, &mut raw)?;
+    let functions = raw.nr_jited_ksyms.min(raw.nr_jited_func_lens);
+    let mut addresses = vec![0_u64; functions as usize];
+    let mut lengths = vec![0_u32; functions as usize];
+    let mut again = RawProgram {
+        nr_jited_ksyms: functions,
+        nr_jited_func_lens: functions,
+        jited_ksyms: addresses.as_mut_ptr() as u64,
+        jited_func_lens: lengths.as_mut_ptr() as u64,
+        ..RawProgram::default()
+    };
+    get_info(fd, &mut again)?;
+    let code = addresses.into_iter().zip(lengths);
+    Ok(code.filter(|(address, _)| *address != 0).collect())
+}
+
 /// The kernel's id of a program.
 ///
 /// # Errors

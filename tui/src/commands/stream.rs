@@ -51,22 +51,27 @@ pub(crate) fn from_recording(file: &Path) -> anyhow::Result<ExitCode> {
             // What can be shown is shown; the first fault is told, the others are counted.
             Err(error) => {
                 if faults == 0 {
-                    eprintln!("stalltop: {}", crate::open_recording::bad(file, &error));
+                    tell(&crate::open_recording::bad(file, &error).to_string());
                 }
                 faults += 1;
             }
         }
     }
     if let Some(note) = note {
-        eprintln!("stalltop: {}: {note}", file.display());
+        tell(&format!("{}: {note}", file.display()));
     }
     if faults > 1 {
-        eprintln!("stalltop: {}: {} more faults", file.display(), faults - 1);
+        tell(&format!("{}: {} more faults", file.display(), faults - 1));
     }
     if faults > 0 {
         return Ok(ExitCode::from(2));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// One line on standard error; what it quotes of a recording may be anything.
+fn tell(text: &str) {
+    eprintln!("stalltop: {}", stalltop_model::printable(text));
 }
 
 /// Standard output, a line at a time.

@@ -159,7 +159,7 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         (None, Some((inside, n))) => {
             format!("; {:.0} % in {}", share(n) * 100.0, printable(inside))
         }
-        (None, None) => "; by no one culprit".to_owned(),
+        (None, None) => mostly_by(stalls.clone(), all),
     };
     let confidence = match (
         culprit.is_some() || function.is_some(),
@@ -170,7 +170,9 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         (true, false) => Confidence::Medium,
         (false, false) => Confidence::Low,
     };
-    let pending = kind.is_some_and(|(kind, _)| kind == StallKind::SoftirqPending);
+    // Enough of them to be an incident by themselves: so that the mark stays while others come.
+    let waiting = |s: &&Arc<Stall>| s.kind == StallKind::SoftirqPending;
+    let pending = stalls.clone().filter(waiting).count() as u64 >= SEVERAL;
     let mut evidence = evidence::lines(model, &stalls, &harm);
     evidence.extend(evidence::worst(worst));
     Some(Finding {
@@ -184,6 +186,27 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         pane: "stalls",
         disproof: "the stalls go on while that culprit is stopped, or steal on that CPU explains them",
     })
+}
+
+/// `; 46 % by a, 41 % by b`: who held CPUs most often, where it was not one alone.
+fn mostly_by<'a>(stalls: impl Iterator<Item = &'a Arc<Stall>>, all: u64) -> String {
+    let mut names: Vec<(&str, u64)> = Vec::new();
+    for culprit in stalls.filter_map(|s| s.culprit.value()) {
+        match names.iter_mut().find(|(name, _)| **name == *culprit.comm) {
+            Some((_, n)) => *n += 1,
+            None => names.push((&culprit.comm, 1)),
+        }
+    }
+    names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let by = |(name, n): &(&str, u64)| {
+        let share = *n as f64 / all as f64 * 100.0;
+        format!("{share:.0} % by {}", printable(name))
+    };
+    match &names[..] {
+        [] => "; nobody was seen to hold them".to_owned(),
+        [one] => format!("; {}", by(one)),
+        [one, two, ..] => format!("; {}, {}", by(one), by(two)),
+    }
 }
 
 /// `1 stall`, `41 stalls`.

@@ -11,12 +11,19 @@ use super::{Who, ids, vector};
 /// Who held the CPU: what the event itself says, else who stands for most of the window.
 pub(super) fn holder(kind: StallKind, event: &StallEvent, views: &[View]) -> Option<Who> {
     let (pid, _) = ids(event.pid_tgid);
-    match kind {
-        StallKind::SoftirqHandler => return vector(event.vector).map(Who::Vector),
-        StallKind::NoReschedule => return Some(Who::Task(pid)),
-        _ => {}
+    if kind == StallKind::SoftirqHandler {
+        return vector(event.vector).map(Who::Vector);
     }
     let sums = sums(views.iter().map(|view| (view.who, view.weight)));
+    if kind == StallKind::NoReschedule {
+        // It is the task that was to leave; but time that softirqs took on top of it is not its
+        // own.
+        let on_top = heaviest(sums).map(|(who, _)| who);
+        return match on_top {
+            Some(vector @ Who::Vector(_)) => Some(vector),
+            _ => Some(Who::Task(pid)),
+        };
+    }
     match heaviest(sums) {
         Some((who, _)) => Some(who),
         // No task can have come in between.

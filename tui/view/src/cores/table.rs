@@ -208,11 +208,13 @@ fn row_name(pen: &mut Pen<'_>, scene: &Scene<'_>, row: &Row, width: usize) {
             pen.gap(indent).right(&cpu.to_string(), 4, Role::Strong);
             let rest = width.saturating_sub(4 + indent);
             match place.filter(|_| rest >= 14) {
-                Some(t) => pen.left(
-                    &format!("  node {} llc {}", t.node, t.llc),
-                    rest,
-                    Role::Faint,
-                ),
+                Some(t) => pen
+                    .left(
+                        &format!("  node {} llc {}", t.node, t.llc),
+                        rest - 1,
+                        Role::Faint,
+                    )
+                    .gap(1),
                 None => pen.gap(rest),
             };
         }

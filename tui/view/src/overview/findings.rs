@@ -104,7 +104,12 @@ pub(super) fn evidence(scene: &Scene<'_>, finding: &Finding) -> Vec<String> {
     out.push(format!("confidence: {}", finding.confidence.as_str()));
     out.push(format!("it would be wrong if: {}", finding.disproof));
     if !finding.incident.is_empty() {
-        out.push(format!("it resembles incident {}", finding.incident));
+        out.push(match finding.incident {
+            "I1" => "like incident I1: somebody's probes slow the whole host".to_owned(),
+            "I2" => "like incident I2: packets and timers wait for a core that somebody holds"
+                .to_owned(),
+            other => format!("like incident {other}"),
+        });
     }
     let pane = PANES
         .iter()
