@@ -17,9 +17,6 @@ fail() {
     exit 1
 }
 
-# has_lines FILE COUNT
-has_lines() { [ "$(wc -l <"$1")" -ge "$2" ]; }
-
 # hold KIND...: somebody else's BPF tool; what it could attach is in /out/held.
 hold() {
     mkfifo /run/hold

@@ -12,15 +12,17 @@ else
 fi
 make_zombies $memory/stalltop 20
 
-# The marks say which samples lie between which readings of /proc/softirqs: the first line that
+# The marks say which samples lie between which readings of /proc/softirqs: the first sample that
 # comes after a reading may have been measured before it, the second was not.
 stalltop stream --for 80s --tick 500ms >/out/stream.jsonl &
 stream=$!
 until_true 30 grep -q '"source":"bpf"' /out/stream.jsonl
+samples() { grep -c '^{"type":"sample"' /out/stream.jsonl; }
+sampled() { [ "$(samples)" -ge "$1" ]; }
 mark() {
-    lines=$(($(wc -l </out/stream.jsonl) + 2))
-    until_true 30 has_lines /out/stream.jsonl $lines
-    echo "$1 $lines" >>/out/marks
+    number=$(($(samples) + 2))
+    until_true 30 sampled $number
+    echo "$1 $number" >>/out/marks
 }
 cat /proc/softirqs >/out/softirqs.0
 mark before

@@ -135,14 +135,17 @@ pub fn create_ringbuf(name: &str, bytes: u32) -> io::Result<OwnedFd> {
     })
 }
 
-/// Kernels before 5.11 charge a map's memory to the user's RLIMIT_MEMLOCK, 64 KB on many systems:
-/// where that is in the way the limit of this process is raised, for which CAP_SYS_RESOURCE is
-/// needed.
 fn create_map(request: &dyn Fn() -> MapCreate) -> io::Result<OwnedFd> {
-    let create = || bpf_fd(Cmd::MapCreate, &mut request());
-    create().or_else(|e| {
+    charged(|| bpf_fd(Cmd::MapCreate, &mut request()))
+}
+
+/// Kernels before 5.11 charge the memory of maps and programs to the user's RLIMIT_MEMLOCK, 64 KB
+/// on many systems: where that is in the way the limit of this process is raised, for which
+/// CAP_SYS_RESOURCE is needed.
+fn charged(mut make: impl FnMut() -> io::Result<OwnedFd>) -> io::Result<OwnedFd> {
+    make().or_else(|e| {
         if e.raw_os_error() == Some(libc::EPERM) && raise_memlock() {
-            create()
+            make()
         } else {
             Err(e)
         }
@@ -215,31 +218,29 @@ pub fn load_program(program: &Program<'_>, log: Option<&mut [u8]>) -> io::Result
         Some(log) => (1, log.as_mut_ptr() as u64, log.len() as u32),
         None => (0, 0, 0),
     };
-    bpf_fd(
-        Cmd::ProgLoad,
-        &mut ProgLoad {
-            prog_type: program.kind,
-            insn_cnt: (program.insns.len() / INSN_SIZE) as u32,
-            insns: program.insns.as_ptr() as u64,
-            license: program.license.as_ptr() as u64,
-            log_level,
-            log_size,
-            log_buf,
-            kern_version: 0,
-            prog_flags: 0,
-            prog_name: object_name(program.name),
-            prog_ifindex: 0,
-            expected_attach_type: program.attach_type,
-            prog_btf_fd: 0,
-            func_info_rec_size: 0,
-            func_info: 0,
-            func_info_cnt: 0,
-            line_info_rec_size: 0,
-            line_info: 0,
-            line_info_cnt: 0,
-            attach_btf_id: program.attach_btf_id,
-        },
-    )
+    let request = || ProgLoad {
+        prog_type: program.kind,
+        insn_cnt: (program.insns.len() / INSN_SIZE) as u32,
+        insns: program.insns.as_ptr() as u64,
+        license: program.license.as_ptr() as u64,
+        log_level,
+        log_size,
+        log_buf,
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: object_name(program.name),
+        prog_ifindex: 0,
+        expected_attach_type: program.attach_type,
+        prog_btf_fd: 0,
+        func_info_rec_size: 0,
+        func_info: 0,
+        func_info_cnt: 0,
+        line_info_rec_size: 0,
+        line_info: 0,
+        line_info_cnt: 0,
+        attach_btf_id: program.attach_btf_id,
+    };
+    charged(|| bpf_fd(Cmd::ProgLoad, &mut request()))
 }
 
 /// Attaches a program to a raw tracepoint by name, or, without a name, a `tp_btf` program to the
