@@ -80,6 +80,13 @@ const NAMED: &[(&str, &str, KeyCode)] = &[
 #[error("{0:?} is not a key: write q, Q, ctrl-c, alt-x, f1, enter, esc, space, pgdn, ...")]
 pub struct BadKey(pub String);
 
+/// What follows a prefix in either case, if anything does.
+fn after<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
+    let head = text.get(..prefix.len())?;
+    let tail = &text[prefix.len()..];
+    (head.eq_ignore_ascii_case(prefix) && !tail.is_empty()).then_some(tail)
+}
+
 impl FromStr for Key {
     type Err = BadKey;
 
@@ -88,26 +95,31 @@ impl FromStr for Key {
         let mut rest = text;
         let (mut ctrl, mut alt) = (false, false);
         loop {
-            if let Some(tail) = rest.strip_prefix("ctrl-").filter(|t| !t.is_empty()) {
+            if let Some(tail) = after(rest, "ctrl-") {
                 (ctrl, rest) = (true, tail);
-            } else if let Some(tail) = rest.strip_prefix("alt-").filter(|t| !t.is_empty()) {
+            } else if let Some(tail) = after(rest, "alt-") {
                 (alt, rest) = (true, tail);
             } else {
                 break;
             }
         }
+        // As it is shown, too: what is printed can be written into a file of keys.
+        let named = NAMED.iter().find(|(name, shown, _)| {
+            name.eq_ignore_ascii_case(rest) || shown.eq_ignore_ascii_case(rest)
+        });
         let mut chars = rest.chars();
-        let code = match (chars.next(), chars.next()) {
-            (Some(c), None) if !c.is_control() && c != ' ' => KeyCode::Char(c),
-            (Some('f'), Some(_)) if rest[1..].parse::<u8>().is_ok() => match rest[1..].parse() {
+        let code = match (named, chars.next(), chars.next()) {
+            (Some((_, _, code)), _, _) => *code,
+            // A terminal sends the same for both cases of a letter.
+            (None, Some(c), None) if ctrl && !c.is_control() && c != ' ' => {
+                KeyCode::Char(c.to_ascii_lowercase())
+            }
+            (None, Some(c), None) if !c.is_control() && c != ' ' => KeyCode::Char(c),
+            (None, Some('f' | 'F'), Some(_)) => match rest[1..].parse() {
                 Ok(n @ 1..=24) => KeyCode::F(n),
                 _ => return Err(bad()),
             },
-            _ => NAMED
-                .iter()
-                .find(|(name, _, _)| *name == rest)
-                .map(|(_, _, code)| *code)
-                .ok_or_else(bad)?,
+            _ => return Err(bad()),
         };
         Ok(Self { code, ctrl, alt })
     }
@@ -137,6 +149,23 @@ impl fmt::Display for Key {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_shown_can_be_written() {
+        for text in [
+            "f1",
+            "ctrl-c",
+            "alt-ctrl-x",
+            "pgdn",
+            "up",
+            "space",
+            "Q",
+            "ctrl--",
+        ] {
+            let key: Key = text.parse().unwrap();
+            assert_eq!(key.to_string().parse(), Ok(key), "{text}");
+        }
+    }
 
     #[test]
     fn keys_read_as_people_write_them() {
