@@ -133,6 +133,7 @@ impl TracingCollector {
                 tracefs: self.tracefs_value.clone(),
                 kprobes: self.kprobes.clone(),
                 bpf: self.bpf_value.clone(),
+                perf: Reading::Off(Reason::NotAsked),
             });
         }
         Arc::clone(&self.now)

@@ -1,18 +1,25 @@
 //! One moment of one host: raw, cumulative, timestamped.
 
 mod cgroup;
+mod cost;
 mod cpu;
 mod host;
+mod lock;
 mod own;
 mod stall;
 mod tracing;
 
 pub use cgroup::{Cgroup, CgroupLayout, Cgroups, MemoryVersion, ReadTiming, Sweep};
+pub use cost::{BpfMap, CostMethod, Costs, DynamicCost, Growth, InstanceCost, PerHit, ProgramCost};
 pub use cpu::{
     Cores, CoresSource, CpuSample, CpuTimes, Hardirq, Ksoftirqd, RunDelay, SOFTIRQS, Softirq,
     SoftirqTiming, Softnet, Vector,
 };
 pub use host::{CpuTopology, Host, Lockdown, Preemption, Pressure, PressureLine, System};
+pub use lock::{
+    Hidden, Lock, LockKind, LockOwner, LockShare, LockStack, LockTracer, LockWaits, LockWatch,
+    Locks, PerfUse, ShareStack, Waits,
+};
 pub use own::{OwnCost, ProgramHealth};
 pub use stall::{Culprit, Drained, Pause, Sampling, Seen, Stall, StallKind, StallWatch};
 pub use tracing::{
@@ -43,6 +50,12 @@ pub struct Sample {
     /// How stalls are watched; the stalls themselves are frames of their own.
     #[serde(default = "Reading::not_recorded")]
     pub stalls: Reading<StallWatch>,
+    /// What waits for the kernel's locks; shared until the next window is there.
+    #[serde(default = "Reading::not_recorded")]
+    pub locks: Reading<Arc<Locks>>,
+    /// What probes cost; shared until the next window is there, and only while wanted.
+    #[serde(default = "Reading::not_recorded")]
+    pub costs: Reading<Arc<Costs>>,
     /// What is switched on in the kernel's tracing machinery; shared while unchanged.
     pub tracing: Arc<Tracing>,
     /// Memory cgroups; shared while unchanged, as it is swept in the background.

@@ -23,6 +23,10 @@ pub struct Wants {
     pub tracing: bool,
     /// Memory cgroups.
     pub cgroups: bool,
+    /// What probes cost: it is measured while somebody wants to know.
+    pub costs: bool,
+    /// Contention of the kernel's locks: watched whatever it costs.
+    pub locks: bool,
     /// The CPU whose stalls are looked at: it is sampled as long.
     pub sample: Option<u32>,
 }

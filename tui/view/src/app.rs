@@ -218,6 +218,8 @@ impl App {
             cpu: self.panes.get(self.open).attends(),
             tracing: matches!(self.open, PaneId::Tracing | PaneId::Overview),
             cgroups: matches!(self.open, PaneId::Cgroups | PaneId::Overview),
+            costs: self.open == PaneId::Tracing,
+            locks: false,
         };
         if wants == self.wants {
             return effects;

@@ -134,6 +134,10 @@ pub struct Wants {
     pub tracing: bool,
     /// Cgroups.
     pub cgroups: bool,
+    /// What probes cost.
+    pub costs: bool,
+    /// Contention of the kernel's locks.
+    pub locks: bool,
     /// The CPU whose details are open, or the details of a stall on it: it may be sampled
     /// more closely while they are.
     pub cpu: Option<u32>,

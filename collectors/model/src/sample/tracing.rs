@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::PerfUse;
 use crate::{Name, Reading};
 
 /// Everything that traces on this host.
@@ -15,6 +16,9 @@ pub struct Tracing {
     pub kprobes: Reading<KernelProbes>,
     /// Loaded BPF programs and links (bpf(2)).
     pub bpf: Reading<BpfObjects>,
+    /// Users of perf events without BPF (`perf record -e sched:...`), which no file lists.
+    #[serde(default = "Reading::not_recorded")]
+    pub perf: Reading<Vec<PerfUse>>,
 }
 
 /// State of tracefs.

@@ -51,6 +51,8 @@ pub(super) fn run(
                 live.wants(Wants {
                     tracing: wants.tracing,
                     cgroups: wants.cgroups,
+                    costs: wants.costs,
+                    locks: wants.locks,
                     sample: wants.cpu,
                 });
             }

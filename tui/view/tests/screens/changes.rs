@@ -312,7 +312,8 @@ fn sources_run_only_while_they_are_looked_at() {
     let tracing = Wants {
         cpu: None,
         tracing: true,
-        cgroups: false,
+        costs: true,
+        ..Wants::default()
     };
     assert_eq!(screen.last.list, [Effect::Wants(tracing)]);
     screen.keys("down");

@@ -328,6 +328,7 @@ pub(crate) fn tracing(kind: Kind) -> Tracing {
             bpf: Reading::Off(Reason::NoCapability {
                 need: "CAP_BPF".into(),
             }),
+            ..Tracing::default()
         };
     }
     let netdata: Name = if kind.hostile {
@@ -423,6 +424,7 @@ pub(crate) fn tracing(kind: Kind) -> Tracing {
     }
     Tracing {
         at_ns: 1,
+        perf: Reading::Value(Vec::new()),
         tracefs: Reading::Value(Tracefs {
             mount: "/sys/kernel/tracing".into(),
             instances: vec![Instance {

@@ -1,0 +1,141 @@
+//! What probes cost.
+//!
+//! Every share is of one CPU: 1.0 is one CPU kept busy. What was extrapolated from short windows
+//! carries its deviation; what was worked out from figures of another machine is an estimate and
+//! named so.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Name, Reading};
+
+/// What the probes of this host cost, by the newest windows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Costs {
+    /// When the newest window ended (`CLOCK_BOOTTIME`, ns).
+    pub at_ns: u64,
+    /// How run time was measured, or why it was not.
+    pub method: Reading<CostMethod>,
+    /// BPF programs, ours included, by id.
+    pub programs: Vec<ProgramCost>,
+    /// Maps that the programs use, by id.
+    pub maps: Vec<BpfMap>,
+    /// Dynamic events that are not BPF, by their group and name.
+    pub dynamic: Vec<DynamicCost>,
+    /// ftrace instances, the top level's name empty.
+    pub instances: Vec<InstanceCost>,
+    /// What an estimate takes for one hit of each kind, ns, and where that is from.
+    pub per_hit: Vec<PerHit>,
+}
+
+/// How the kernel's run-time statistics were had.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "by")]
+pub enum CostMethod {
+    /// Switched on by us for short windows (`BPF_ENABLE_STATS`): figures are extrapolated.
+    Windows {
+        /// Windows so far.
+        windows: u32,
+        /// How long each was, ns.
+        window_ns: u64,
+        /// The part of the time that they take, 0 to 1.
+        duty: f64,
+    },
+    /// `kernel.bpf_stats_enabled` was on already, by somebody else.
+    Sysctl,
+}
+
+/// What one BPF program costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ProgramCost {
+    /// The kernel's id of the program.
+    pub id: u32,
+    /// Windows in which it was looked at.
+    pub windows: u32,
+    /// Runs a second.
+    pub runs_per_s: f64,
+    /// Standard deviation of that over the windows; bursty loads make it large.
+    pub runs_deviation: f64,
+    /// Time of a run, ns, while statistics were on; why not, where it did not run.
+    pub ns_per_run: Reading<f64>,
+    /// Standard deviation of that over the windows, ns.
+    pub ns_deviation: f64,
+    /// Share of one CPU: runs times time.
+    pub share: f64,
+    /// Runs that the kernel left out a second, because the program ran already (`recursion_misses`).
+    pub misses_per_s: Reading<f64>,
+    /// Whether a run takes the longer the more CPUs are busy, as those that wait for each other do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub growth: Option<Growth>,
+}
+
+/// A program's time per run with few and with many CPUs busy.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Growth {
+    /// CPUs' worth of time spent in the program, or else CPUs busy, in the quieter windows.
+    pub few_cpus: f64,
+    /// Time per run then, ns.
+    pub few_ns: f64,
+    /// The same in the busier windows.
+    pub many_cpus: f64,
+    /// Time per run then, ns.
+    pub many_ns: f64,
+}
+
+/// A map of BPF programs (`bpf_map_info`).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BpfMap {
+    /// The kernel's id.
+    pub id: u32,
+    /// Type, as bpftool names it.
+    pub kind: Name,
+    /// Name, cut to 15 characters by the kernel.
+    pub name: Name,
+    /// Bytes of a key.
+    pub key_bytes: u32,
+    /// Bytes of a value.
+    pub value_bytes: u32,
+    /// How many entries it can hold.
+    pub max_entries: u32,
+    /// Ids of the programs that use it.
+    pub programs: Vec<u32>,
+    /// Whether CPUs that write to it wait for each other: hash maps (per bucket, and for free
+    /// entries), LRU lists, queues, and ring buffers (kernel/bpf/).
+    pub contends: bool,
+}
+
+/// What a dynamic event that is no BPF program costs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DynamicCost {
+    /// Its group.
+    pub group: Name,
+    /// Its name.
+    pub name: Name,
+    /// Hits a second (`kprobe_profile`, `uprobe_profile`).
+    pub hits_per_s: Reading<f64>,
+    /// Misses a second.
+    pub misses_per_s: Reading<f64>,
+    /// Estimated share of one CPU.
+    pub share: Reading<f64>,
+}
+
+/// What an ftrace instance's events cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InstanceCost {
+    /// Its name; empty for the top level.
+    pub name: Name,
+    /// Events written to its buffer a second (`per_cpu/*/stats`).
+    pub events_per_s: Reading<f64>,
+    /// Estimated share of one CPU.
+    pub share: Reading<f64>,
+}
+
+/// What an estimate takes for one hit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PerHit {
+    /// `kprobe`, `kretprobe`, `uprobe`, `ftrace event`, ...
+    pub kind: Name,
+    /// Time of one hit, ns.
+    pub ns: f64,
+    /// Where the figure is from: `measured here`, `measured on 6.1, emulated`, ...
+    pub from: Name,
+}
