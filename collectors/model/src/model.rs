@@ -6,6 +6,7 @@
 
 pub mod cgroups;
 pub mod cores;
+pub mod costs;
 pub mod drop_effect;
 pub mod own;
 pub mod stalls;
@@ -32,6 +33,8 @@ pub struct Model {
     pub cgroups: cgroups::CgroupsModel,
     /// What changed in the tracing state since the first sample.
     pub tracing: tracing::TracingModel,
+    /// What the probes of others cost, over time.
+    pub costs: costs::CostsModel,
     /// The newest stalls.
     pub stalls: stalls::StallsModel,
     /// stalltop's own cost as shares of one CPU.
@@ -77,6 +80,8 @@ impl Model {
         self.cores.advance(before, &self.now);
         self.cgroups.advance(&self.now);
         self.tracing
+            .advance(&self.now, self.cores.newest().unwrap_or(0));
+        self.costs
             .advance(&self.now, self.cores.newest().unwrap_or(0));
         self.own.advance(before, &self.now);
         self.stalls.advance(&self.now);

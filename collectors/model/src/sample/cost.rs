@@ -15,9 +15,9 @@ pub struct Costs {
     pub at_ns: u64,
     /// How run time was measured, or why it was not.
     pub method: Reading<CostMethod>,
-    /// BPF programs, ours included, by id.
+    /// BPF programs, ours included, ascending by id.
     pub programs: Vec<ProgramCost>,
-    /// Maps that the programs use, by id.
+    /// Maps that the programs use, ascending by id.
     pub maps: Vec<BpfMap>,
     /// Dynamic events that are not BPF, by their group and name.
     pub dynamic: Vec<DynamicCost>,
@@ -25,6 +25,20 @@ pub struct Costs {
     pub instances: Vec<InstanceCost>,
     /// What an estimate takes for one hit of each kind, ns, and where that is from.
     pub per_hit: Vec<PerHit>,
+}
+
+impl Costs {
+    /// What a program costs, by its id.
+    pub fn program(&self, id: u32) -> Option<&ProgramCost> {
+        let at = self.programs.binary_search_by_key(&id, |p| p.id).ok()?;
+        self.programs.get(at)
+    }
+
+    /// A map, by its id.
+    pub fn map(&self, id: u32) -> Option<&BpfMap> {
+        let at = self.maps.binary_search_by_key(&id, |m| m.id).ok()?;
+        self.maps.get(at)
+    }
 }
 
 /// How the kernel's run-time statistics were had.
