@@ -4,6 +4,7 @@
 //!   says of every program of [`PROGRAMS`] whether it is attached or why not.
 //! - [`Cpus`] reads the counters from a shared mapping, without system calls or allocation.
 //! - [`Stalls`] hands out what was a stall, and the samples of what the CPU ran meanwhile.
+//! - [`Samples`] hands out every sample, to any number of readers.
 //! - [`sys`] is bpf(2) itself: ids, what is attached where, names as bpftool prints them.
 //! - [`btf`] finds field offsets in the running kernel's types.
 //!
@@ -23,6 +24,7 @@ mod host;
 mod object;
 mod probes;
 mod programs;
+mod samples;
 mod stalls;
 mod symbols;
 pub mod sys;
@@ -30,6 +32,7 @@ pub mod sys;
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
 pub use probes::{LoadTimes, Options, Probes};
 pub use programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
+pub use samples::Samples;
 pub use stalls::{SAMPLES_PER_SECOND, Sampler, Stalls, Thresholds};
 pub use stalltop_wire as wire;
 pub use stalltop_wire::stall::{StackSample, StallEvent};

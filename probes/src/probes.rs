@@ -10,6 +10,7 @@ use crate::cpus::Cpus;
 use crate::host::Host;
 use crate::object::{self, Prepared};
 use crate::programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
+use crate::samples::Samples;
 use crate::stalls::{Parts, Stalls, Thresholds};
 use crate::sys::{info, load};
 
@@ -63,12 +64,32 @@ struct Loaded {
     link: Option<OwnedFd>,
 }
 
+/// What readers of samples map.
+struct SampleMaps {
+    samples: OwnedFd,
+    slots: u64,
+    cpus: OwnedFd,
+    possible: u32,
+}
+
+impl SampleMaps {
+    fn new(prepared: &Prepared, host: &Host) -> io::Result<Self> {
+        Ok(Self {
+            samples: prepared.samples.try_clone()?,
+            slots: host.slots,
+            cpus: prepared.cpus.try_clone()?,
+            possible: host.possible,
+        })
+    }
+}
+
 /// Our programs on this host. Dropping it detaches them all.
 pub struct Probes {
     health: Vec<Health>,
     loaded: Vec<Option<Loaded>>,
     cpus: Option<Cpus>,
     stalls: Option<Stalls>,
+    samples: Option<SampleMaps>,
     times: LoadTimes,
 }
 
@@ -105,6 +126,7 @@ impl Probes {
             loaded: Vec::with_capacity(programs.len()),
             cpus: None,
             stalls: None,
+            samples: None,
             times,
         };
         for spec in programs {
@@ -133,6 +155,7 @@ impl Probes {
         this.times.attach = started.elapsed();
         if let Ok((prepared, cpus)) = prepared {
             if options.thresholds.is_some() {
+                this.samples = SampleMaps::new(&prepared, &host).ok();
                 this.stalls = this.stalls(prepared, &host);
             }
             this.cpus = Some(cpus);
@@ -293,6 +316,16 @@ impl Probes {
     /// [`Options::thresholds`] were given and a program that tells of stalls is attached.
     pub fn take_stalls(&mut self) -> Option<Stalls> {
         self.stalls.take()
+    }
+
+    /// A reader of every sample, with mappings of its own: for any thread, any number of times, and
+    /// also after [`Probes::take_stalls`]. `None` where no [`Options::thresholds`] were given, as no
+    /// samples are taken then, or where the memory cannot be mapped.
+    #[must_use]
+    pub fn samples(&self) -> Option<Samples> {
+        let maps = self.samples.as_ref()?;
+        let samples = maps.samples.try_clone().ok()?;
+        Samples::new(samples, maps.slots, maps.cpus.as_fd(), maps.possible).ok()
     }
 
     /// How long loading took.

@@ -9,11 +9,11 @@ use std::io;
 use std::mem::offset_of;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
-use stalltop_wire::stall::{FRAMES, NONE, StackSample, StallEvent, USER_FRAMES, flag};
+use stalltop_wire::stall::{StackSample, StallEvent};
 use stalltop_wire::{CPU_SIZE, Cpu};
 
+use crate::samples::Ring;
 use crate::sys::mapping::{Access, Mapping};
 use crate::sys::ringbuf::RingBuf;
 
@@ -48,21 +48,7 @@ impl Default for Thresholds {
     }
 }
 
-/// How many samples before a window are read along with it: who ran before.
-const BEFORE: u32 = 4;
-
-const SAMPLE: usize = size_of::<StackSample>();
-const SAMPLE_WORDS: usize = SAMPLE / size_of::<u64>();
 const EVENT_WORDS: usize = size_of::<StallEvent>() / size_of::<u64>();
-
-/// The samples that the programs keep of each CPU.
-struct Ring {
-    map: OwnedFd,
-    /// Samples per CPU, a power of two.
-    slots: u64,
-    /// Each CPU's part, mapped when it is first read.
-    parts: Vec<Option<Mapping>>,
-}
 
 /// Stall events and samples. Dropping it leaves the programs attached: what they have to say then
 /// fills the ring buffer and is counted as lost.
@@ -93,11 +79,7 @@ impl Stalls {
         let cpus = Arc::new(Mapping::new(parts.cpus.as_fd(), 0, len, Access::ReadWrite)?);
         Ok(Self {
             events: RingBuf::new(parts.events, parts.events_bytes)?,
-            ring: Ring {
-                map: parts.samples,
-                slots: parts.slots,
-                parts: (0..parts.possible).map(|_| None).collect(),
-            },
+            ring: Ring::new(parts.samples, parts.slots, parts.possible),
             sampler: Sampler::new(parts.sample, parts.nmi, parts.possible, Arc::clone(&cpus)),
             cpus,
         })
@@ -122,7 +104,7 @@ impl Stalls {
     /// Events that did not fit into the ring buffer since the programs were loaded.
     #[must_use]
     pub fn lost(&self) -> u64 {
-        (0..self.ring.parts.len() as u32)
+        (0..self.ring.cpus())
             .map(|cpu| self.word(cpu, offset_of!(Cpu, events_lost)))
             .sum()
     }
@@ -130,7 +112,7 @@ impl Stalls {
     /// Number of this CPU's newest sample; 0 where it has none.
     #[must_use]
     pub fn newest(&self, cpu: u32) -> u64 {
-        if cpu as usize >= self.ring.parts.len() {
+        if cpu >= self.ring.cpus() {
             return 0;
         }
         self.word(cpu, offset_of!(Cpu, samples))
@@ -167,127 +149,6 @@ impl Stalls {
     }
 }
 
-impl Ring {
-    fn part(&mut self, cpu: u32) -> Option<&Mapping> {
-        let part = self.parts.get_mut(cpu as usize)?;
-        if part.is_none() {
-            let len = self.slots as usize * SAMPLE;
-            let offset = cpu as usize * len;
-            *part = Mapping::new(self.map.as_fd(), offset, len, Access::Read).ok();
-        }
-        part.as_ref()
-    }
-
-    fn window(
-        &mut self,
-        cpu: u32,
-        newest: u64,
-        from_ns: u64,
-        to_ns: u64,
-        out: &mut Vec<StackSample>,
-    ) -> u32 {
-        let slots = self.slots;
-        let Some(part) = self.part(cpu) else { return 0 };
-        let oldest = newest.saturating_sub(slots - 1).max(1);
-        let mut lost = 0;
-        let mut before = 0;
-        // Of the sample read last: everything older is older than this.
-        let mut upper_ns = u64::MAX;
-        // Samples newer than what was asked for: kept, but it is no loss where one is missing.
-        let mut gap = 0;
-        for seq in (oldest..=newest).rev() {
-            let Some(sample) = read(part, (seq & (slots - 1)) as usize, seq) else {
-                gap += 1;
-                continue;
-            };
-            if upper_ns > to_ns && sample.at_ns > to_ns {
-                gap = 0;
-            }
-            lost += std::mem::take(&mut gap);
-            upper_ns = sample.at_ns;
-            out.push(sample);
-            if sample.at_ns < from_ns {
-                before += 1;
-                if before == BEFORE {
-                    break;
-                }
-            }
-        }
-        lost += gap;
-        if before == 0 && oldest > 1 && newest > 0 {
-            lost += 1;
-        }
-        out.reverse();
-        lost
-    }
-}
-
-/// Reads one entry if it holds the sample of that number, before and after.
-fn read(part: &Mapping, entry: usize, seq: u64) -> Option<StackSample> {
-    let at = entry * SAMPLE;
-    if part.word(at).load(Ordering::Acquire) != seq {
-        return None;
-    }
-    let mut words = [0; SAMPLE_WORDS];
-    part.copy(at, &mut words);
-    fence(Ordering::Acquire);
-    if part.get(at) != seq {
-        return None;
-    }
-    Some(sample(&words))
-}
-
-fn sample(words: &[u64; SAMPLE_WORDS]) -> StackSample {
-    const HEAD: usize = offset_of!(StackSample, stack) / size_of::<u64>();
-    const USER: usize = offset_of!(StackSample, user) / size_of::<u64>();
-    let [
-        seq,
-        at_ns,
-        pid_tgid,
-        comm0,
-        comm1,
-        on_cpu_ns,
-        alive_ns,
-        steal_ns,
-        ip,
-        code,
-        flags,
-        frames,
-        user_frames,
-        ..,
-    ] = *words;
-    let mut sample = StackSample {
-        seq,
-        at_ns,
-        pid_tgid,
-        comm: [comm0, comm1],
-        on_cpu_ns,
-        alive_ns,
-        steal_ns,
-        ip,
-        code,
-        flags: flags & !flag::SKIP_MASK,
-        frames,
-        user_frames: match user_frames {
-            NONE => NONE,
-            frames => frames.min(USER_FRAMES as u64),
-        },
-        stack: [0; FRAMES],
-        user: [0; USER_FRAMES],
-    };
-    sample
-        .user
-        .copy_from_slice(&words[USER..USER + USER_FRAMES]);
-    if frames != NONE {
-        let frames = (frames as usize).min(FRAMES);
-        let skip = ((flags & flag::SKIP_MASK) >> flag::SKIP_SHIFT) as usize;
-        let stack = &words[HEAD + skip.min(frames)..HEAD + frames];
-        sample.stack[..stack.len()].copy_from_slice(stack);
-        sample.frames = stack.len() as u64;
-    }
-    sample
-}
-
 fn event(words: &[u64; EVENT_WORDS]) -> StallEvent {
     let [
         kind,
@@ -315,7 +176,3 @@ fn event(words: &[u64; EVENT_WORDS]) -> StallEvent {
         sample,
     }
 }
-
-#[cfg(test)]
-#[expect(unsafe_code, reason = "plays the programs on memory of its own")]
-mod tests;

@@ -23,11 +23,7 @@ impl Played {
         };
         Self {
             program: Mapping::new(map.as_fd(), 0, bytes, Access::ReadWrite).unwrap(),
-            ring: Ring {
-                map,
-                slots: SLOTS,
-                parts: vec![None, None],
-            },
+            ring: Ring::new(map, SLOTS, 2),
             newest: 0,
         }
     }
@@ -54,6 +50,13 @@ impl Played {
         let (from, to) = (from * 1_000_000, to * 1_000_000);
         let lost = self.ring.window(1, self.newest, from, to, &mut out);
         (out.iter().map(|sample| sample.seq).collect(), lost)
+    }
+
+    /// Numbers read after that one, where reading goes on from, and how many were lost.
+    fn newer(&mut self, mut after: u64) -> (Vec<u64>, u64, u64) {
+        let mut out = Vec::new();
+        let lost = self.ring.newer(1, self.newest, &mut after, &mut out);
+        (out.iter().map(|sample| sample.seq).collect(), after, lost)
     }
 }
 
@@ -114,4 +117,30 @@ fn frames_of_the_interrupt_are_left_out() {
     let mut out = Vec::new();
     played.ring.window(1, 1, 0, 9, &mut out);
     assert_eq!(out[0].frames, 0);
+}
+
+#[test]
+fn newer_samples_are_read_once() {
+    let mut played = Played::new();
+    assert_eq!(played.newer(0), (vec![], 0, 0));
+    played.take_until(3);
+    assert_eq!(played.newer(0), (vec![1, 2, 3], 3, 0));
+    assert_eq!(played.newer(3), (vec![], 3, 0));
+    played.take_until(200);
+    assert_eq!(played.newer(3), ((137..=200).collect(), 200, 133));
+    let mut none = Vec::new();
+    assert_eq!(played.ring.newer(2, 9, &mut 0, &mut none), 0, "no such CPU");
+}
+
+#[test]
+fn a_sample_in_the_making_is_read_when_it_is_done() {
+    let mut played = Played::new();
+    played.take_until(70);
+    played.put(70, 0, 0);
+    assert_eq!(played.newer(68), (vec![69], 69, 0));
+    played.put(70, 0, 70);
+    assert_eq!(played.newer(69), (vec![70], 70, 0));
+    // An older one that cannot be read was overwritten meanwhile.
+    played.put(60, 0, 124);
+    assert_eq!(played.newer(58).2, 1);
 }
