@@ -350,28 +350,33 @@ impl InstanceReader {
     /// Reads `per_cpu/*/stats`: one file for each possible CPU, so not at each poll.
     pub(super) fn read_buffer(&mut self, buf: &mut Vec<u8>) -> bool {
         let dir = self.dir.join("per_cpu");
-        let mut sum = 0_u64;
+        let mut sum = text::BufferStats::default();
         let mut off = None;
         let cpus = subdirs(&dir);
         for cpu in &cpus {
             let path = dir.join(&**cpu).join("stats");
             match slurp(&path, buf) {
-                Ok(stats) => match text::buffer_entries(stats) {
-                    Some(entries) => sum += entries,
+                Ok(stats) => match text::buffer_stats(stats) {
+                    Some(stats) => {
+                        sum.written = sum.written.saturating_add(stats.written);
+                        sum.lost = sum.lost.saturating_add(stats.lost);
+                    }
                     None => off = Some(Reason::parse(&path.to_string_lossy(), stats)),
                 },
                 Err(reason) => off = Some(reason),
             }
         }
-        let entries = match off {
+        let stats = match off {
             Some(reason) => Reading::Off(reason),
             None if cpus.is_empty() => Reading::Off(Reason::NoFile {
                 path: (&*dir.to_string_lossy()).into(),
             }),
             None => Reading::Value(sum),
         };
-        let changed = entries != self.value.buffer_entries;
-        self.value.buffer_entries = entries;
+        let (written, lost) = (stats.clone().map(|s| s.written), stats.map(|s| s.lost));
+        let v = &mut self.value;
+        let changed = written != v.buffer_entries || lost != v.buffer_lost;
+        (v.buffer_entries, v.buffer_lost) = (written, lost);
         changed
     }
 

@@ -67,21 +67,42 @@ pub fn triggers(bytes: &[u8]) -> Vec<Name> {
         .collect()
 }
 
-/// Entries ever written to one CPU's buffer, from `per_cpu/cpuN/stats`: those still there, those
-/// overwritten and those read (kernel/trace/ring_buffer.c, `ring_buffer_entries_cpu`). [`None`]
-/// if one of the three is missing.
-pub fn buffer_entries(bytes: &[u8]) -> Option<u64> {
-    let mut sum = 0_u64;
+/// What one CPU's buffer of an instance has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BufferStats {
+    /// Entries ever written: those still there, those overwritten and those read
+    /// (kernel/trace/ring_buffer.c, `ring_buffer_entries_cpu`).
+    pub written: u64,
+    /// Entries that nobody will read: overwritten, or dropped for want of room (an instance that
+    /// does not overwrite).
+    pub lost: u64,
+}
+
+/// Reads `per_cpu/cpuN/stats` (kernel/trace/trace.c, `tracing_stats_read`). [`None`] if one of
+/// `entries`, `overrun` and `read events` is missing.
+pub fn buffer_stats(bytes: &[u8]) -> Option<BufferStats> {
+    let mut stats = BufferStats::default();
     let mut found = 0;
     for line in file::lines(bytes) {
-        for key in [&b"entries: "[..], b"overrun: ", b"read events: "] {
+        for (key, is_written, is_lost) in [
+            (&b"entries: "[..], true, false),
+            (b"overrun: ", true, true),
+            (b"read events: ", true, false),
+            (b"dropped events: ", false, true),
+        ] {
             if let Some(rest) = line.strip_prefix(key) {
-                sum = sum.saturating_add(file::number(rest)?.0);
-                found += 1;
+                let n = file::number(rest)?.0;
+                if is_written {
+                    stats.written = stats.written.saturating_add(n);
+                    found += 1;
+                }
+                if is_lost {
+                    stats.lost = stats.lost.saturating_add(n);
+                }
             }
         }
     }
-    (found == 3).then_some(sum)
+    (found == 3).then_some(stats)
 }
 
 /// Parses debugfs `kprobes/list` (kernel/kprobes.c, `report_probe`): address, kind,
@@ -181,8 +202,12 @@ mod tests {
     fn buffer_entries_count_what_was_read_and_overwritten() {
         let text = b"entries: 4\noverrun: 10\ncommit overrun: 7\nbytes: 272\n\
             oldest event ts:  1607.618525\nnow ts:  1607.639651\ndropped events: 3\nread events: 100\n";
-        assert_eq!(buffer_entries(text), Some(114));
-        assert_eq!(buffer_entries(b"entries: 4\n"), None);
+        let stats = BufferStats {
+            written: 114,
+            lost: 13,
+        };
+        assert_eq!(buffer_stats(text), Some(stats));
+        assert_eq!(buffer_stats(b"entries: 4\n"), None);
     }
 
     #[test]
@@ -210,7 +235,7 @@ mod tests {
                     prop_assert!(!system.contains(&b'/') && !event.contains(&b'/'));
                 }
             }
-            let _ = (filter(&bytes), triggers(&bytes), buffer_entries(&bytes));
+            let _ = (filter(&bytes), triggers(&bytes), buffer_stats(&bytes));
             let _ = kprobes_list(&bytes);
         }
 

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
     assert!(text::triggers(bytes).len() <= lines);
     assert!(text::kprobes_list(bytes).len() <= lines);
     let _ = text::filter(bytes);
-    let _ = text::buffer_entries(bytes);
+    let _ = text::buffer_stats(bytes);
     let _ = EnableState::parse(bytes);
     for origin in [
         dynamic::Origin::Kprobes,

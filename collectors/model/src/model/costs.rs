@@ -296,6 +296,7 @@ mod tests {
             instances: vec![InstanceCost {
                 name: "".into(),
                 events_per_s: Reading::Value(1e5),
+                lost_per_s: Reading::Value(0.0),
                 share: Reading::Value(0.006),
             }],
             ..Costs::default()

@@ -19,6 +19,9 @@ pub struct Costs {
     pub programs: Vec<ProgramCost>,
     /// Maps that the programs use, ascending by id.
     pub maps: Vec<BpfMap>,
+    /// Maps that are used as well but were too many to list.
+    #[serde(default)]
+    pub maps_left_out: u64,
     /// Dynamic events that are not BPF, by their group and name.
     pub dynamic: Vec<DynamicCost>,
     /// ftrace instances, the top level's name empty.
@@ -67,12 +70,13 @@ pub struct ProgramCost {
     pub windows: u32,
     /// Runs a second.
     pub runs_per_s: f64,
-    /// Standard deviation of that over the windows; bursty loads make it large.
-    pub runs_deviation: f64,
+    /// Standard deviation of that over the windows; bursty loads make it large. One window has
+    /// none.
+    pub runs_deviation: Reading<f64>,
     /// Time of a run, ns, while statistics were on; why not, where it did not run.
     pub ns_per_run: Reading<f64>,
-    /// Standard deviation of that over the windows, ns.
-    pub ns_deviation: f64,
+    /// Standard deviation of that over the windows, ns; of one window there is none.
+    pub ns_deviation: Reading<f64>,
     /// Share of one CPU: runs times time.
     pub share: f64,
     /// Runs that the kernel left out a second, because the program ran already (`recursion_misses`).
@@ -82,14 +86,18 @@ pub struct ProgramCost {
     pub growth: Option<Growth>,
 }
 
-/// A program's time per run with few and with many CPUs busy.
+/// A program's time per run with few and with many CPUs busy. Stated only where the difference
+/// stands out from what the windows differ by among themselves.
+///
+/// Why CPUs that are busy and not time spent in the program: that time is runs times time per
+/// run, so it would grow with every run that takes longer, whatever the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Growth {
-    /// CPUs' worth of time spent in the program, or else CPUs busy, in the quieter windows.
+    /// CPUs of the host that were busy in the quieter windows (`/proc/stat`).
     pub few_cpus: f64,
     /// Time per run then, ns.
     pub few_ns: f64,
-    /// The same in the busier windows.
+    /// CPUs busy in the busier windows.
     pub many_cpus: f64,
     /// Time per run then, ns.
     pub many_ns: f64,
@@ -112,8 +120,8 @@ pub struct BpfMap {
     pub max_entries: u32,
     /// Ids of the programs that use it.
     pub programs: Vec<u32>,
-    /// Whether CPUs that write to it wait for each other: hash maps (per bucket, and for free
-    /// entries), LRU lists, queues, and ring buffers (kernel/bpf/).
+    /// Whether programs that write to it can make CPUs wait for each other: hash maps (per bucket,
+    /// and for free entries), LRU lists, tries, queues, and ring buffers (kernel/bpf/).
     pub contends: bool,
 }
 
@@ -137,8 +145,13 @@ pub struct DynamicCost {
 pub struct InstanceCost {
     /// Its name; empty for the top level.
     pub name: Name,
-    /// Events written to its buffer a second (`per_cpu/*/stats`).
+    /// Events written to its buffer a second (`per_cpu/*/stats`). What a filter throws away costs
+    /// as well and is not in it.
     pub events_per_s: Reading<f64>,
+    /// Of these, how many a second nobody will read: overwritten, or found no room
+    /// (`overrun`, `dropped events`).
+    #[serde(default = "Reading::not_recorded")]
+    pub lost_per_s: Reading<f64>,
     /// Estimated share of one CPU.
     pub share: Reading<f64>,
 }

@@ -51,6 +51,10 @@ pub struct Instance {
     pub disagreement: Vec<Name>,
     /// Entries written to all CPUs' buffers since start or reset (`per_cpu/*/stats`).
     pub buffer_entries: Reading<u64>,
+    /// Entries that were overwritten before anybody read them, or found no room (`overrun`,
+    /// `dropped events`).
+    #[serde(default = "Reading::not_recorded")]
+    pub buffer_lost: Reading<u64>,
     /// Processes that hold `trace_pipe` or `trace_pipe_raw` open.
     pub readers: Reading<Vec<Holder>>,
     /// Whether stalltop made this instance.
