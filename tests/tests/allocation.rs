@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use stalltop_collectors::Env;
 use stalltop_collectors::live::{Live, Options};
 use stalltop_model::model::Model;
-use stalltop_model::sample::{CoresSource, Sample};
+use stalltop_model::sample::{CoresSource, LockWaits, Locks, Sample};
 use stalltop_model::{Header, Reading};
 use stalltop_tests::{need, require};
 
@@ -166,6 +166,39 @@ fn without_bpf(env: Env) -> Options {
         no_bpf: true,
         env,
         ..Options::default()
+    }
+}
+
+#[test]
+fn windows_of_lock_contention() {
+    const S: u64 = 1_000_000_000;
+    let sample = |number: u64| Sample {
+        at_ns: number * S,
+        wall_ns: number * S,
+        locks: Reading::Value(Arc::new(Locks {
+            window: number,
+            at_ns: number * S,
+            span_ns: S,
+            measured_ns: S,
+            kinds: vec![LockWaits::default()],
+            stacks: Vec::new(),
+            ..Locks::default()
+        })),
+        ..Sample::default()
+    };
+    let mut model = Model::new();
+    for number in 1..2_000 {
+        let mut next = sample(number);
+        let advanced = allocations(|| model.advance(&mut next));
+        // What a rule asks each tick.
+        let asked = allocations(|| {
+            let now = model.now().at_ns;
+            let rates = (model.locks.rate(0, now), model.locks.rate(now - S, now));
+            std::hint::black_box(rates);
+        });
+        if number > 2 {
+            assert_eq!((advanced, asked), (0, 0), "window {number}");
+        }
     }
 }
 

@@ -8,6 +8,7 @@ pub mod cgroups;
 pub mod cores;
 pub mod costs;
 pub mod drop_effect;
+pub mod locks;
 pub mod own;
 pub mod stalls;
 pub mod tracing;
@@ -37,6 +38,8 @@ pub struct Model {
     pub costs: costs::CostsModel,
     /// The newest stalls.
     pub stalls: stalls::StallsModel,
+    /// Contention of the kernel's locks over time.
+    pub locks: locks::LocksModel,
     /// stalltop's own cost as shares of one CPU.
     pub own: own::OwnModel,
     changes: Vec<Entry>,
@@ -75,6 +78,7 @@ impl Model {
         let before = (self.samples > 0 && !restarted).then_some(&self.before);
         if restarted && self.samples > 0 {
             self.stalls.restart();
+            self.locks.restart();
         }
         self.samples += 1;
         self.cores.advance(before, &self.now);
@@ -85,6 +89,7 @@ impl Model {
             .advance(&self.now, self.cores.newest().unwrap_or(0));
         self.own.advance(before, &self.now);
         self.stalls.advance(&self.now);
+        self.locks.advance(&self.now);
         self.findings.clear();
         // Moved out so that rules see the model without the list they fill.
         let mut findings = std::mem::take(&mut self.findings);
