@@ -5,11 +5,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child as Process, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
+/// How long a child that was let go may take to clean up.
+const ENDS_WITHIN: Duration = Duration::from_secs(15);
+
 /// A child. Dropped, it is killed unless it [`keeps on`](Self::let_go).
-pub(super) struct Child<T> {
+pub(super) struct Child<T: DeserializeOwned + Send + 'static> {
     process: Process,
     lines: Receiver<T>,
     stdin: Option<ChildStdin>,
@@ -91,20 +95,34 @@ impl<T: DeserializeOwned + Send + 'static> Child<T> {
     }
 
     /// Ends its standard input, waits, and gives the rest of its lines.
+    ///
+    /// # Errors
+    /// It has not ended within 15 s, as when somebody stopped it: then it is killed.
     pub(super) fn let_go(&mut self) -> io::Result<Vec<T>> {
         drop(self.stdin.take());
-        self.process.wait()?;
+        let until = Instant::now() + ENDS_WITHIN;
+        while self.process.try_wait()?.is_none() {
+            if Instant::now() > until {
+                let _ = self.process.kill();
+                self.process.wait()?;
+                return Err(io::Error::other(
+                    "the process that cleans up did not end and was killed; the next self-test \
+                     removes what is left",
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(self.lines.iter().collect())
     }
 }
 
-impl<T> Drop for Child<T> {
+impl<T: DeserializeOwned + Send + 'static> Drop for Child<T> {
     fn drop(&mut self) {
         if self.kill {
             let _ = self.process.kill();
+            let _ = self.process.wait();
         } else {
-            drop(self.stdin.take());
+            let _ = self.let_go();
         }
-        let _ = self.process.wait();
     }
 }

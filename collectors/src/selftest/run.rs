@@ -1,6 +1,7 @@
 //! The self-test itself: starts the processes that make trouble, watches the host as `stalltop`
 //! does, and judges what it saw.
 
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ use crate::stalls::{Ask, Asked, SampleMode};
 
 /// From when on a stall is one, in the self-test.
 pub const THRESHOLD: Duration = Duration::from_millis(5);
+/// Locked while a self-test runs.
+const LOCK: &str = "/run/stalltop/selftest.lock";
 /// How often what was detected is taken.
 const EVERY: Duration = Duration::from_millis(100);
 /// How long the programs may take to attach, and to settle once they are.
@@ -220,6 +223,7 @@ pub enum Step {
 /// # Errors
 /// What keeps it from running at all. What only one injector lacks is in the report.
 pub fn run(test: &Test, mut step: impl FnMut(Step)) -> io::Result<Report> {
+    let _alone = alone()?;
     let mut keeper = start_keeper(test)?;
     let before = load();
     let mut traced = Vec::new();
@@ -272,6 +276,26 @@ pub fn run(test: &Test, mut step: impl FnMut(Step)) -> io::Result<Report> {
     })
 }
 
+/// Two self-tests at once would find each other's stalls: the lock is gone with its holder.
+fn alone() -> io::Result<File> {
+    let at = Path::new(LOCK);
+    if let Some(dir) = at.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    let file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(at)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(io::Error::other(format!(
+            "another self-test is running on this host (it holds {LOCK})"
+        ))),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 fn start_keeper(test: &Test) -> io::Result<Child<keeper::Line>> {
     let arguments = [
         "--keep".to_owned(),
@@ -283,7 +307,7 @@ fn start_keeper(test: &Test) -> io::Result<Child<keeper::Line>> {
 }
 
 fn load() -> String {
-    std::fs::read_to_string("/proc/loadavg")
+    fs::read_to_string("/proc/loadavg")
         .unwrap_or_default()
         .trim()
         .to_owned()

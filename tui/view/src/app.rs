@@ -216,8 +216,8 @@ impl App {
     fn with_wants(&mut self, effects: Effects) -> Effects {
         let wants = Wants {
             cpu: self.panes.get(self.open).attends(),
-            tracing: matches!(self.open, PaneId::Tracing | PaneId::Overview),
-            cgroups: matches!(self.open, PaneId::Cgroups | PaneId::Overview),
+            tracing: self.open == PaneId::Tracing,
+            cgroups: self.open == PaneId::Cgroups,
             costs: self.open == PaneId::Tracing,
             locks: false,
         };

@@ -75,7 +75,11 @@ pub struct Mark {
 
 impl StallsModel {
     /// Takes a stall; the oldest goes when there is no room, and old ones lose their timelines.
-    pub(super) fn push(&mut self, stall: Stall) {
+    pub(super) fn push(&mut self, mut stall: Stall) {
+        // A share is a part of the window, whatever a recording says.
+        if let Some(culprit) = stall.culprit.value_mut() {
+            culprit.share = culprit.share.clamp(0.0, 1.0);
+        }
         if self.stalls.len() == KEPT
             && let Some(oldest) = self.stalls.pop_front()
         {

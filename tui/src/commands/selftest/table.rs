@@ -7,6 +7,13 @@ use stalltop_collectors::selftest::run::{Judged, Mode, Outcome, Report, Tried};
 use stalltop_collectors::selftest::score::Figures;
 use stalltop_model::printable;
 
+/// What the columns say.
+const LEGEND: &str = "
+recall: detected of injected · process, function: detected stalls that name the right one
+error: how far the told length is off · close: within a tenth, or a tick (1 ms with the sampler)
+false: rows on this CPU that no injection explains; stalls that others caused are among them
+paused: rows told as a pause of the virtual CPU by the hypervisor";
+
 /// How stalltop looked, in words.
 pub(super) fn mode(mode: Mode) -> &'static str {
     match mode {
@@ -74,6 +81,7 @@ pub(super) fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
         Some(Tried::NotTried(why)) => writeln!(out, "zombies: not tried: {}", printable(why))?,
         None => {}
     }
+    writeln!(out, "{LEGEND}")?;
     writeln!(
         out,
         "{}",

@@ -18,7 +18,9 @@ use super::Answer;
 pub(crate) struct Palette {
     stack: &'static [Context],
     typed: String,
-    chosen: usize,
+    /// None until somebody moves to one, where no command's name has the letters: Enter must
+    /// not do what only a word of its description is like.
+    chosen: Option<usize>,
 }
 
 impl Palette {
@@ -26,33 +28,40 @@ impl Palette {
         Self {
             stack,
             typed: String::new(),
-            chosen: 0,
+            chosen: Some(0),
         }
+    }
+
+    /// What is chosen once something was typed: the best match, if it matches by name.
+    fn choose(&mut self) {
+        let best = self.found();
+        let named = |a: &&&Action| score(a.name, &self.typed).is_some();
+        self.chosen = best.first().filter(named).map(|_| 0);
     }
 
     /// The commands that match, the best first.
     fn found(&self) -> Vec<&'static Action> {
-        let mut found: Vec<(u32, &Action)> = ACTIONS
+        let mut found: Vec<(bool, u32, &Action)> = ACTIONS
             .iter()
             .filter(|a| a.id != ActionId::Palette && a.id != ActionId::Close)
             .filter(|a| a.contexts.iter().any(|c| self.stack.contains(c)))
             .filter_map(|a| {
                 let by_name = score(a.name, &self.typed);
-                let by_doc = score(a.doc, &self.typed).map(|s| s / 4);
-                Some((by_name.max(by_doc)?, a))
+                let by_doc = score(a.doc, &self.typed);
+                Some((by_name.is_some(), by_name.or(by_doc)?, a))
             })
             .collect();
-        found.sort_by_key(|(score, a)| (std::cmp::Reverse(*score), a.id as usize));
-        found.into_iter().map(|(_, a)| a).collect()
+        found.sort_by_key(|(named, score, a)| (std::cmp::Reverse((*named, *score)), a.id as usize));
+        found.into_iter().map(|(_, _, a)| a).collect()
     }
 
     pub(super) fn step(&mut self, action: ActionId) -> bool {
         let last = self.found().len().saturating_sub(1);
-        self.chosen = match action {
-            ActionId::Up => self.chosen.saturating_sub(1),
-            ActionId::Down => (self.chosen + 1).min(last),
+        self.chosen = Some(match action {
+            ActionId::Up => self.chosen.map_or(0, |chosen| chosen.saturating_sub(1)),
+            ActionId::Down => self.chosen.map_or(0, |chosen| (chosen + 1).min(last)),
             _ => return false,
-        };
+        });
         true
     }
 
@@ -61,7 +70,8 @@ impl Palette {
             KeyCode::Up => drop(self.step(ActionId::Up)),
             KeyCode::Down => drop(self.step(ActionId::Down)),
             KeyCode::Enter => {
-                return match self.found().get(self.chosen) {
+                let found = self.found();
+                return match self.chosen.and_then(|chosen| found.get(chosen)) {
                     Some(action) => Answer::Run(action.id),
                     None => Answer::Stay,
                 };
@@ -70,14 +80,14 @@ impl Palette {
                 if self.typed.pop().is_none() {
                     return Answer::Close;
                 }
-                self.chosen = 0;
+                self.choose();
             }
             _ => {
                 if let Some(c) = key.typed() {
                     if self.typed.chars().count() < 60 {
                         self.typed.push(c);
                     }
-                    self.chosen = 0;
+                    self.choose();
                 } else if keymap.find(&[Context::Dialog], key) == Some(ActionId::Close) {
                     return Answer::Close;
                 }
@@ -95,16 +105,19 @@ impl Palette {
         pen.put(":", Role::Strong)
             .put(&format!("{}▏", self.typed), Role::Input);
         let rows = usize::from(inner.height.saturating_sub(2));
-        let top = (self.chosen + 1).saturating_sub(rows);
+        let top = self
+            .chosen
+            .map_or(0, |chosen| (chosen + 1).saturating_sub(rows));
         for (y, (i, action)) in (2u16..).zip(found.iter().enumerate().skip(top).take(rows)) {
             let key = scene.key(self.stack, action.id);
             let mut pen = Pen::new(buf, scene.theme, inner, y);
-            pen.put(if i == self.chosen { "▸ " } else { "  " }, Role::Strong);
+            let chosen = self.chosen == Some(i);
+            pen.put(if chosen { "▸ " } else { "  " }, Role::Strong);
             name(&mut pen, action.name, &self.typed);
             pen.gap(18usize.saturating_sub(text::width(action.name)))
                 .left(&key, 10, Role::Dim)
                 .put(action.doc, Role::Dim);
-            if i == self.chosen {
+            if chosen {
                 draw::highlight(buf, scene.theme, inner, y, Role::Cursor);
             }
         }
@@ -167,6 +180,23 @@ mod tests {
         assert!(palette.found().is_empty());
         palette.typed.clear();
         assert!(palette.found().len() > 30);
+    }
+
+    #[test]
+    fn enter_runs_nothing_that_only_a_description_is_like() {
+        let mut palette = Palette::new(crate::pane::PaneId::Overview.info().stack);
+        let keymap = Keymap::builtin().unwrap();
+        let mut typed = |text: &str| {
+            for c in text.chars() {
+                palette.key(Key::plain(KeyCode::Char(c)), &keymap);
+            }
+            let run = palette.key(Key::plain(KeyCode::Enter), &keymap);
+            palette.typed.clear();
+            matches!(run, Answer::Run(_))
+        };
+        assert!(typed("theme"));
+        // `heat` is a command of the Cores pane alone.
+        assert!(!typed("heat"));
     }
 
     #[test]
