@@ -10,6 +10,8 @@
 pub mod change;
 pub mod frame;
 pub mod hist;
+#[cfg(test)]
+mod made;
 pub mod model;
 pub mod name;
 pub mod reason;

@@ -7,11 +7,11 @@
 pub mod cgroups;
 pub mod cores;
 pub mod costs;
-pub mod drop_effect;
 pub mod locks;
 pub mod own;
 pub mod stalls;
 pub mod tracing;
+pub mod verdict;
 
 use crate::change::Entry;
 use crate::frame::{Frame, Header};
@@ -43,6 +43,8 @@ pub struct Model {
     /// stalltop's own cost as shares of one CPU.
     pub own: own::OwnModel,
     changes: Vec<Entry>,
+    /// What changes did.
+    verdicts: verdict::Verdicts,
     findings: Vec<Finding>,
 }
 
@@ -79,6 +81,7 @@ impl Model {
         if restarted && self.samples > 0 {
             self.stalls.restart();
             self.locks.restart();
+            self.verdicts.restart();
         }
         self.samples += 1;
         self.cores.advance(before, &self.now);
@@ -90,6 +93,8 @@ impl Model {
         self.own.advance(before, &self.now);
         self.stalls.advance(&self.now);
         self.locks.advance(&self.now);
+        self.verdicts.advance(before, &self.now);
+        self.judge();
         self.findings.clear();
         // Moved out so that rules see the model without the list they fill.
         let mut findings = std::mem::take(&mut self.findings);

@@ -1,7 +1,7 @@
 //! Incident I2 in a machine, from the zombies to the cure: what stalltop recorded there tells the
 //! process, the function, the CPU and the zombies, and what dropping their caches did.
 
-use stalltop_model::model::drop_effect::Verdict;
+use stalltop_model::model::verdict::StallVerdict;
 use stalltop_model::recording::{Player, Recording};
 use stalltop_model::rules::Confidence;
 use stalltop_model::sample::{Stall, StallKind};
@@ -118,7 +118,7 @@ fn dropping_their_caches_is_judged(run: &Run, story: &Story) {
     println!("{told}");
     assert_eq!(
         told.ends_with("no effect seen"),
-        effect.verdict() == Verdict::NoEffect,
+        effect.verdict() == StallVerdict::NoEffect,
         "{told}"
     );
 }

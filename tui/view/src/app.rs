@@ -120,7 +120,7 @@ impl App {
                 Effects::redraw()
             }
         };
-        self.with_wants(effects)
+        self.with_wants(effects, model)
     }
 
     /// Draws the screen. `model` is the live one.
@@ -209,17 +209,23 @@ impl App {
             return Effects::none();
         }
         self.refresh(model);
+        if let Some(status) = &mut self.status {
+            status.judge(model);
+        }
         Effects::redraw()
     }
 
     /// Tells the program when other sources are looked at than before.
-    fn with_wants(&mut self, effects: Effects) -> Effects {
+    fn with_wants(&mut self, effects: Effects, model: &Model) -> Effects {
+        // A verdict has figures of what was measured before the change, and after it.
+        let judged = matches!(self.dialog, Some(Dialog::Change(_)))
+            || model.newest_verdict().is_some_and(|(_, v)| v.open);
         let wants = Wants {
             cpu: self.panes.get(self.open).attends(),
             tracing: self.open == PaneId::Tracing,
             cgroups: self.open == PaneId::Cgroups,
-            costs: self.open == PaneId::Tracing,
-            locks: false,
+            costs: self.open == PaneId::Tracing || judged,
+            locks: judged,
         };
         if wants == self.wants {
             return effects;
@@ -545,7 +551,7 @@ impl App {
                             printable(why)
                         ),
                     ),
-                    _ => Status::new(Role::Ok, format!("{time} {title}")),
+                    _ => Status::new(Role::Ok, format!("{time} {title}")).about(entry.id),
                 };
                 let undo = entry.plan.undo != stalltop_model::change::UndoClass::Never
                     && entry.undoes.is_none();

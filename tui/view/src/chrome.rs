@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use stalltop_model::model::verdict;
 use stalltop_model::sample::{PressureLine, System};
 use stalltop_model::{Model, Reading, printable};
 
@@ -21,6 +22,8 @@ pub(crate) struct Status {
     role: Role,
     text: String,
     undo: bool,
+    /// The journal's number of the change that it is about.
+    change: Option<u64>,
 }
 
 impl Status {
@@ -29,6 +32,25 @@ impl Status {
             role,
             text,
             undo: false,
+            change: None,
+        }
+    }
+
+    /// About a change: what it did is told in its place, once that is known.
+    pub(crate) fn about(mut self, change: u64) -> Self {
+        self.change = Some(change);
+        self
+    }
+
+    /// Tells what the change did, as far as that is known.
+    pub(crate) fn judge(&mut self, model: &Model) {
+        let Some(id) = self.change else {
+            return;
+        };
+        let entry = model.changes().iter().find(|e| e.id == id);
+        if let (Some(entry), Some(verdict)) = (entry, model.verdict(id)) {
+            let clock = text::clock(entry.wall_ns);
+            self.text = format!("{clock} {}: {verdict}", verdict::short(entry));
         }
     }
 

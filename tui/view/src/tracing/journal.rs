@@ -3,6 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::change::{Entry, Outcome, UndoClass};
+use stalltop_model::model::verdict::Verdict;
 use stalltop_model::{Model, printable};
 
 use crate::draw::{self, Pen};
@@ -73,6 +74,9 @@ impl Journal {
                 .left(state, 12, role)
                 .left(&text::name(&entry.by, 17), 18, Role::Dim)
                 .put(&text::name(&entry.plan.title, 300), Role::Strong);
+            if let Some(verdict) = scene.model.verdict(entry.id) {
+                pen.gap(2).put(&verdict.to_string(), Role::Dim);
+            }
             if at == self.list.cursor() {
                 draw::highlight(buf, theme, body, y, Role::Cursor);
             }
@@ -94,7 +98,7 @@ fn state(entry: &Entry) -> (&'static str, Role) {
 }
 
 /// An entry in full: the title, then its lines.
-pub(super) fn story(entry: &Entry) -> Vec<String> {
+pub(super) fn story(entry: &Entry, verdict: Option<&Verdict>) -> Vec<String> {
     let mut out = vec![
         format!("Change {}: {}", entry.id, printable(&entry.plan.title)),
         format!("{} by {}", text::date(entry.wall_ns), printable(&entry.by)),
@@ -123,6 +127,11 @@ pub(super) fn story(entry: &Entry) -> Vec<String> {
     }
     for note in &entry.plan.notes {
         out.push(format!("  · {}", printable(note)));
+    }
+    if let Some(verdict) = verdict {
+        out.push(String::new());
+        out.push(format!("what it did: {verdict}"));
+        out.extend(verdict.lines().iter().map(|line| format!("  {line}")));
     }
     out
 }

@@ -67,6 +67,14 @@ fn entry(id: u64, plan: Plan, outcome: Outcome) -> Entry {
     }
 }
 
+/// What was asked for, but for what is to be measured.
+fn asked(screen: &Screen) -> Vec<Effect> {
+    let list = screen.last.list.iter();
+    list.filter(|e| !matches!(e, Effect::Wants(_)))
+        .cloned()
+        .collect()
+}
+
 #[test]
 fn a_change_is_shown_confirmed_and_told() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
@@ -74,7 +82,7 @@ fn a_change_is_shown_confirmed_and_told() {
     let request = Request::Off {
         selector: "kprobes".into(),
     };
-    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
     snap!("change_planning", screen);
     let plan = kprobes_plan(request.clone());
     screen.send(Msg::Planned {
@@ -83,9 +91,9 @@ fn a_change_is_shown_confirmed_and_told() {
     });
     snap!("change_asking", screen);
     screen.keys("enter");
-    assert_eq!(screen.last.list, [Effect::Apply(Box::new(plan.clone()))]);
+    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
     screen.keys("enter");
-    assert_eq!(screen.last.list, [], "a second Enter does nothing");
+    assert_eq!(asked(&screen), [], "a second Enter does nothing");
     screen.send(Msg::Applied(Ok(Box::new(entry(1, plan, Outcome::Done)))));
     let text = screen.text();
     let last = text.lines().last().unwrap();
@@ -146,21 +154,21 @@ fn dropping_caches_wants_the_word_and_reports() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
     screen.keys("5 d");
     let request = Request::DropCaches { level: None };
-    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
     let plan = drop_plan(request.clone());
     screen.send(Msg::Planned {
         request,
         result: Ok(Box::new(plan.clone())),
     });
     screen.keys("enter");
-    assert_eq!(screen.last.list, [], "without the word nothing happens");
+    assert_eq!(asked(&screen), [], "without the word nothing happens");
     screen.typed("dro");
     screen.keys("enter");
-    assert_eq!(screen.last.list, []);
+    assert_eq!(asked(&screen), []);
     screen.typed("p");
     snap!("drop_caches_typed", screen);
     screen.keys("enter");
-    assert_eq!(screen.last.list, [Effect::Apply(Box::new(plan.clone()))]);
+    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
     screen.send(Msg::Applying(Progress {
         what: "zombies left".into(),
         done: 1_200,
@@ -198,7 +206,7 @@ fn an_undo_of_a_moved_value_shows_both_and_asks() {
         entry: None,
         force: false,
     };
-    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
     screen.send(Msg::Planned {
         request,
         result: Err(ChangeError::Moved {
@@ -213,14 +221,14 @@ fn an_undo_of_a_moved_value_shows_both_and_asks() {
         entry: None,
         force: true,
     };
-    assert_eq!(screen.last.list, [Effect::Plan(forced)]);
+    assert_eq!(asked(&screen), [Effect::Plan(forced)]);
 }
 
 #[test]
 fn what_cannot_be_switched_says_who_to_stop() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
     screen.keys("4 down x");
-    assert!(screen.last.list.is_empty());
+    assert!(asked(&screen).is_empty());
     assert!(
         screen.text().contains("stop the process 812"),
         "{}",
@@ -254,19 +262,19 @@ fn keys_on_rows_ask_for_what_the_row_is() {
         .keys("4 /")
         .typed("softirq_entry")
         .keys("enter end x");
-    assert_eq!(screen.last.list, off("irq:softirq_entry"));
+    assert_eq!(asked(&screen), off("irq:softirq_entry"));
     screen.keys("esc X");
-    assert_eq!(screen.last.list, off("irq:*"));
+    assert_eq!(asked(&screen), off("irq:*"));
     screen.keys("esc E");
-    assert_eq!(screen.last.list, off("set_event"));
+    assert_eq!(asked(&screen), off("set_event"));
     screen.keys("esc W");
-    assert_eq!(screen.last.list, off("tracing_on"));
+    assert_eq!(asked(&screen), off("tracing_on"));
     screen
         .keys("esc esc /")
         .typed("kprobes:openat")
         .keys("enter end D");
     assert_eq!(
-        screen.last.list,
+        asked(&screen),
         [Effect::Plan(Request::Remove {
             selector: "kprobes:openat".into()
         })]
@@ -293,7 +301,7 @@ fn changes_are_listed_and_told_in_full() {
     snap!("change_in_full", screen);
     screen.keys("esc u");
     assert_eq!(
-        screen.last.list,
+        asked(&screen),
         [Effect::Plan(Request::Undo {
             entry: Some(1),
             force: false
@@ -322,4 +330,58 @@ fn sources_run_only_while_they_are_looked_at() {
     assert_eq!(screen.last.list, [Effect::Wants(tracing)]);
     screen.keys("down");
     assert_eq!(screen.last.list, []);
+    // A verdict on a change needs figures of before it.
+    screen.keys("1");
+    screen.keys("K");
+    let judged = Wants {
+        costs: true,
+        locks: true,
+        ..Wants::default()
+    };
+    assert_eq!(screen.last.list.last(), Some(&Effect::Wants(judged)));
+    screen.keys("esc");
+    assert_eq!(screen.last.list, [Effect::Wants(Wants::default())]);
+}
+
+#[test]
+fn what_a_change_did_is_told_where_it_was_made() {
+    let mut screen = Screen::new(Kind::sick(4), 120, 40);
+    let pass = |screen: &mut Screen, seconds: u64| {
+        for _ in 0..seconds {
+            let mut sample = screen.model.now().clone();
+            sample.at_ns += 1_000_000_000;
+            sample.wall_ns += 1_000_000_000;
+            screen.model.advance(&mut sample);
+            screen.send(Msg::Advanced);
+        }
+    };
+    pass(&mut screen, 10);
+    let request = Request::Off {
+        selector: "kprobes".into(),
+    };
+    let mut entry = entry(7, kprobes_plan(request), Outcome::Done);
+    entry.wall_ns = screen.model.now().wall_ns;
+    screen.model.note_change(entry.clone());
+    screen.send(Msg::Applied(Ok(Box::new(entry))));
+    pass(&mut screen, 2);
+    let text = screen.text();
+    assert!(text.contains(" kprobes off: too early to tell ("), "{text}");
+    let wants = &mut screen.last.list;
+    assert_eq!(*wants, [], "wanted from the change on");
+    pass(&mut screen, 10);
+    let text = screen.text();
+    // What stands still does no work either: that is said, and no cure claimed.
+    assert!(
+        text.contains(" kprobes off: stalls 22 -> 0 a minute, packets 65,097 -> 0/s"),
+        "{text}"
+    );
+    screen.keys("J enter");
+    let text = screen.text();
+    for part in [
+        "what it did: stalls 22 -> 0 a minute",
+        "the load may have ended by itself",
+        "lock wait not measured",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }

@@ -8,7 +8,7 @@ use super::{Harm, cpus, evidence, many, recent};
 use crate::Name;
 use crate::change::caches;
 use crate::model::Model;
-use crate::model::drop_effect::Verdict;
+use crate::model::verdict::StallVerdict;
 use crate::name::printable;
 use crate::sample::{OwnerKind, Stall};
 use crate::units::{Count, Duration};
@@ -231,7 +231,8 @@ pub(in super::super) fn statistics(model: &Model) -> Option<Finding> {
         evidence.extend(zombies.lines(model));
     }
     let effect = model.drop_effect();
-    let cures = effect.is_none_or(|e| e.verdict() != Verdict::NoEffect);
+    let cures =
+        effect.is_none_or(|e| !matches!(e.verdict(), StallVerdict::NoEffect | StallVerdict::Worse));
     if by_zombies {
         evidence.extend(fitting(model));
     }
@@ -338,9 +339,11 @@ pub(in super::super) fn caches_dropped(model: &Model) -> Option<Finding> {
         incident: "I2",
         severity: Severity::Info,
         confidence: match effect.verdict() {
-            Verdict::TooEarly | Verdict::TooFew | Verdict::Lost => Confidence::Low,
-            Verdict::Better | Verdict::NoEffect => Confidence::Medium,
-            Verdict::Ended => Confidence::High,
+            StallVerdict::TooEarly | StallVerdict::TooFew | StallVerdict::Lost => Confidence::Low,
+            StallVerdict::Better | StallVerdict::NoEffect | StallVerdict::Worse => {
+                Confidence::Medium
+            }
+            StallVerdict::Ended => Confidence::High,
         },
         sentence: format!(
             "since caches were dropped {} s ago, {effect}",

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use super::super::{RULES, check_all};
 use super::*;
 use crate::change::{Effect, Entry, Outcome, Plan, Request, UndoClass};
-use crate::model::drop_effect::Verdict;
+use crate::model::verdict::StallVerdict;
 use crate::sample::{
     Cgroup, CgroupLayout, Cgroups, CpuSample, Culprit, Host, Owner, OwnerKind, ReadTiming, Sample,
     Sampling, Seen, SoftirqTiming, StallWatch, Sweep,
@@ -425,7 +425,10 @@ fn a_drop_of_caches_is_judged_by_the_stalls_after_it() {
     );
     case.ticks(20);
     let effect = case.model.drop_effect().unwrap();
-    assert_eq!((effect.verdict(), effect.reads), (Verdict::Ended, true));
+    assert_eq!(
+        (effect.verdict(), effect.reads),
+        (StallVerdict::Ended, true)
+    );
     assert_eq!(
         case.found("caches-dropped").unwrap().sentence,
         "since caches were dropped 22 s ago, stalls in reads of memory statistics: 30 in 31 s, \
@@ -449,7 +452,7 @@ fn a_drop_in_vain_says_so_and_is_not_offered_again() {
     }
     assert_eq!(
         case.model.drop_effect().unwrap().verdict(),
-        Verdict::NoEffect
+        StallVerdict::NoEffect
     );
     assert!(
         case.found("caches-dropped")
@@ -477,7 +480,7 @@ fn stalls_that_were_lost_are_not_taken_for_none() {
     case.lost += 20;
     case.ticks(20);
     let effect = case.model.drop_effect().unwrap();
-    assert_eq!((effect.verdict(), effect.lost), (Verdict::Lost, 20));
+    assert_eq!((effect.verdict(), effect.lost), (StallVerdict::Lost, 20));
     let told = effect.to_string();
     assert!(told.ends_with("(20 more were lost: not known)"), "{told}");
 }

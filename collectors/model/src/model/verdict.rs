@@ -1,0 +1,237 @@
+//! What a change did: every change in the journal is judged by what was measured before and
+//! after it, up to a minute on each side.
+//!
+//! A verdict says what moved and by how much, or that no effect was seen, or that it is too early
+//! to tell, or what was not measured; noise is taken into account ([`compare`]). It is made anew
+//! with every sample while the change is fresh, and then kept as it was. It follows from samples
+//! and journal entries alone, so that a replay comes to the same one.
+
+mod compare;
+mod history;
+mod judge;
+mod show;
+mod sides;
+mod stalls;
+#[cfg(test)]
+mod tests;
+
+use crate::sample::Sample;
+
+use compare::Limits;
+pub use compare::Went;
+use history::History;
+pub use show::short;
+pub use stalls::{Side, StallEffect, StallVerdict};
+
+/// How far is looked at on both sides of a change, ns.
+const SIDE_NS: u64 = 60_000_000_000;
+/// Time that must have been watched on both sides before anything is said, ns.
+const LEAST_NS: u64 = 5_000_000_000;
+/// For how long a verdict is news, ns.
+const NEWS_NS: u64 = 120_000_000_000;
+/// A figure that a change may move.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Metric {
+    /// Seconds of waiting for the kernel's locks, a second.
+    LockWait,
+    /// Waits for the kernel's locks, a second.
+    Contentions,
+    /// Share of samples of busy CPUs in lock slow paths, 0 to 1.
+    LockSamples,
+    /// Share of samples of busy CPUs taken as interrupts reopened: a lock is suspected, 0 to 1.
+    LockSuspected,
+    /// What others' probes cost, as a share of one CPU; those without BPF by estimate.
+    ProbeCost,
+    /// Share of all CPUs in the kernel, 0 to 1.
+    System,
+    /// The longest delay from a softirq's raise to its entry, ns.
+    WorstDelay,
+    /// Packets that were taken, a second: a measure of work.
+    Packets,
+    /// Tasks that got a CPU, a second: a measure of work.
+    Switches,
+    /// Softirqs, a second: a measure of work.
+    Softirqs,
+}
+
+impl Metric {
+    /// How many there are.
+    pub const COUNT: usize = 10;
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::LockWait,
+        Self::LockSamples,
+        Self::LockSuspected,
+        Self::WorstDelay,
+        Self::ProbeCost,
+        Self::System,
+        Self::Contentions,
+        Self::Packets,
+        Self::Switches,
+        Self::Softirqs,
+    ];
+
+    /// What a person calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::LockWait => "lock wait",
+            Self::Contentions => "lock contentions",
+            Self::LockSamples => "samples in locks",
+            Self::LockSuspected => "interrupts off, lock suspected",
+            Self::ProbeCost => "probe cost",
+            Self::System => "system time",
+            Self::WorstDelay => "worst delay",
+            Self::Packets => "packets",
+            Self::Switches => "task switches",
+            Self::Softirqs => "softirqs",
+        }
+    }
+
+    /// Whether it tells how much work is done, rather than what is wrong.
+    pub const fn is_work(self) -> bool {
+        matches!(self, Self::Packets | Self::Switches | Self::Softirqs)
+    }
+
+    /// What of it matters. A fortieth of a CPU of waiting or of cost, two CPUs of a hundred in
+    /// the kernel: less than what a person would change anything for. By a quarter at least:
+    /// loads waver by less from one minute to the next; delays, whose worst is one event of many,
+    /// by half.
+    const fn limits(self) -> Limits {
+        let (least, part) = match self {
+            Self::LockWait | Self::ProbeCost => (0.025, 0.25),
+            Self::LockSamples | Self::LockSuspected | Self::System => (0.02, 0.25),
+            Self::WorstDelay => (200_000.0, 0.5),
+            Self::Contentions | Self::Packets | Self::Switches | Self::Softirqs => (100.0, 0.25),
+        };
+        Limits { least, part }
+    }
+}
+
+/// What came of one figure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// It was not measured on one side at least.
+    NotMeasured,
+    /// There will be more to compare.
+    TooEarly,
+    /// There was too little on one side, and there will be no more.
+    TooLittle,
+    /// It did not move, or no more than it wavers by itself.
+    NoEffect,
+    /// It moved.
+    Moved(Went),
+}
+
+/// One figure before and after.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Row {
+    /// Which.
+    pub metric: Metric,
+    /// Its mean before; of [`Metric::WorstDelay`] the longest, in as long a time as was watched
+    /// after. `None` while not measured.
+    pub before: Option<f64>,
+    /// The same after.
+    pub after: Option<f64>,
+    /// What came of it.
+    pub told: Told,
+}
+
+/// What came of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Came {
+    /// stalltop did not watch before it.
+    NotWatched,
+    /// Too little time has passed.
+    TooEarly,
+    /// Too little was watched on one side, and there will be no more.
+    TooLittle,
+    /// Nothing that is measured moved.
+    NoEffect,
+    /// Something moved.
+    Moved,
+}
+
+/// What a change did.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Verdict {
+    /// The journal's number of the change.
+    pub entry: u64,
+    /// `CLOCK_REALTIME` of its end, ns since 1970.
+    pub wall_ns: u64,
+    /// Other changes that were made at the same time: this is the verdict on all of them.
+    pub others: u32,
+    /// How long was watched before, ns.
+    pub before_ns: u64,
+    /// How long was watched after, ns.
+    pub after_ns: u64,
+    /// Whether more will be taken in.
+    pub open: bool,
+    /// Every figure, in the order of [`Metric::ALL`].
+    pub rows: [Row; Metric::COUNT],
+    /// Stalls; `None` where they are not watched.
+    pub stalls: Option<StallEffect>,
+}
+
+impl Verdict {
+    /// What came of it.
+    pub fn came(&self) -> Came {
+        let has = |told: Told| self.rows.iter().any(|row| row.told == told);
+        if self.moved().next().is_some() || self.stalls_moved().is_some() {
+            Came::Moved
+        } else if self.before_ns == 0 {
+            Came::NotWatched
+        } else if has(Told::TooEarly) && !has(Told::NoEffect) {
+            Came::TooEarly
+        } else if has(Told::NoEffect) {
+            Came::NoEffect
+        } else {
+            Came::TooLittle
+        }
+    }
+
+    /// The figures that moved.
+    pub fn moved(&self) -> impl Iterator<Item = &Row> {
+        let moved = |row: &&Row| matches!(row.told, Told::Moved(_));
+        self.rows.iter().filter(moved)
+    }
+
+    /// A figure's row.
+    pub fn row(&self, metric: Metric) -> Option<&Row> {
+        self.rows.iter().find(|row| row.metric == metric)
+    }
+
+    /// What stalls did, where they moved.
+    pub fn stalls_moved(&self) -> Option<&StallEffect> {
+        use StallVerdict::{Better, Ended, Worse};
+        let moved = |s: &&StallEffect| matches!(s.verdict(), Ended | Better | Worse);
+        self.stalls.as_ref().filter(moved)
+    }
+
+    /// Whether less work was done since, while all else fell: the load may have ended by itself.
+    pub fn less_work(&self) -> Option<&Row> {
+        let fell = |row: &&Row| row.told == Told::Moved(Went::Down);
+        let fewer = self
+            .stalls_moved()
+            .is_some_and(|s| s.verdict() != StallVerdict::Worse);
+        let better = fewer || self.moved().any(|row| !row.metric.is_work() && fell(&row));
+        let work = |row: &&Row| matches!(row.metric, Metric::Packets | Metric::Switches);
+        self.rows.iter().find(|r| better && work(r) && fell(r))
+    }
+}
+
+/// Verdicts on changes, and what they are made of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Verdicts {
+    history: History,
+    known: Vec<Verdict>,
+}
+
+impl Verdicts {
+    pub(super) fn advance(&mut self, before: Option<&Sample>, now: &Sample) {
+        self.history.advance(before, now);
+    }
+
+    pub(super) fn restart(&mut self) {
+        self.history.restart();
+    }
+}

@@ -1,0 +1,302 @@
+use super::*;
+use crate::Frame;
+use crate::change::Request;
+use crate::made::{self, MS, Made, S};
+use crate::sample::{LockKind, LockShare, Stall};
+
+const STACK: &[&str] = &[
+    "native_queued_spin_lock_slowpath",
+    "htab_map_update_elem",
+    "bpf_prog_0123456789abcdef_nd_probe [bpf]",
+    "trampoline_handler",
+];
+
+/// A storm of probes; costs are looked at.
+fn storm() -> Made {
+    let mut made = Made::new();
+    made.now.tracing = made::tracing(vec![made::program(
+        41,
+        "kretprobe",
+        "tcp_sendmsg",
+        vec![made::holder(812, "netdata")],
+    )]);
+    made.now.stacks = Some(vec![made::stack(LockKind::Spin, 3_100, STACK)]);
+    made.now.costs = Some(made::costs(&[(41, 1.73)]));
+    made.now.system_ms = 500;
+    made.now.delay_ns = 41 * MS;
+    made
+}
+
+/// The storm is over.
+fn calm(made: &mut Made) {
+    made.now.stacks = Some(Vec::new());
+    made.now.costs = Some(made::costs(&[(41, 0.0)]));
+    made.now.system_ms = 30;
+    made.now.delay_ns = 300_000;
+}
+
+fn told(made: &Made, id: u64) -> String {
+    made.model.verdict(id).unwrap().to_string()
+}
+
+#[test]
+fn a_switch_that_ends_a_storm_says_so_in_one_line() {
+    let mut made = storm();
+    made.ticks(60);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.ticks(3);
+    assert_eq!(told(&made, 1), "too early to tell (60 s before, 3 s since)");
+    made.ticks(9);
+    assert_eq!(
+        told(&made, 1),
+        "lock wait 3.1 -> 0.0 s/s, worst delay 41 -> 0.3 ms, probe cost 173 -> 0 % of one CPU, \
+         system time 50 -> 3.0 %"
+    );
+    let verdict = made.model.verdict(1).unwrap();
+    assert_eq!(verdict.came(), Came::Moved);
+    assert!(verdict.open);
+    let lines = verdict.lines();
+    assert!(lines.contains(&"packets 50,000 -> 50,000/s: no effect seen".to_owned()));
+    let (entry, newest) = made.model.newest_verdict().unwrap();
+    assert_eq!((short(entry), newest.entry), ("kprobes off".to_owned(), 1));
+    // It stays as it was, and is no news any more.
+    made.ticks(60);
+    let settled = *made.model.verdict(1).unwrap();
+    assert!(!settled.open);
+    made.now.system_ms = 900;
+    made.ticks(90);
+    assert_eq!(*made.model.verdict(1).unwrap(), settled);
+    assert!(made.model.newest_verdict().is_none());
+}
+
+#[test]
+fn an_undo_has_a_verdict_of_its_own() {
+    let mut made = storm();
+    made.ticks(30);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.ticks(20);
+    let mut undo = made::entry(
+        2,
+        made.wall_ns(),
+        Request::Undo {
+            entry: Some(1),
+            force: false,
+        },
+    );
+    undo.undoes = Some(1);
+    made.model.note_change(undo);
+    let back = storm();
+    made.now = back.now;
+    made.ticks(15);
+    let undone = made.model.verdict(2).unwrap();
+    // Only what was between both changes is compared.
+    assert_eq!((undone.before_ns / S, undone.after_ns / S), (20, 15));
+    assert!(
+        told(&made, 2).starts_with("lock wait 0.0 -> 3.1 s/s, worst delay 0.3 -> 41 ms"),
+        "{}",
+        told(&made, 2)
+    );
+    let first = made.model.verdict(1).unwrap();
+    assert_eq!((first.after_ns / S, first.open), (20, false));
+    let line = told(&made, 1);
+    assert!(line.starts_with("lock wait 3.0 -> 0.0 s/s"), "{line}");
+}
+
+#[test]
+fn a_change_without_effect_says_so_and_what_was_not_measured() {
+    let mut made = Made::new();
+    made.ticks(30);
+    made.change(
+        1,
+        Request::Off {
+            selector: "sched:*".into(),
+        },
+    );
+    made.ticks(20);
+    assert_eq!(
+        told(&made, 1),
+        "no effect seen in 20 s; probe cost not measured"
+    );
+    assert_eq!(made.model.verdict(1).unwrap().came(), Came::NoEffect);
+}
+
+#[test]
+fn what_was_not_watched_before_is_not_judged() {
+    let mut made = Made::new();
+    made.change(1, made::kprobes_off());
+    made.ticks(20);
+    assert_eq!(told(&made, 1), "not watched before it: nothing to compare");
+    // Three seconds before are too little, and will never be more.
+    let mut made = storm();
+    made.ticks(3);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.ticks(70);
+    assert_eq!(
+        told(&made, 1),
+        "too little to tell (3 s before, 60 s after)"
+    );
+    // What was never carried out, or long before the start, has no verdict.
+    let mut made = Made::new();
+    let mut entry = made::entry(1, made.wall_ns(), made::kprobes_off());
+    entry.outcome = crate::change::Outcome::Intended;
+    made.model.note_change(entry);
+    made.model.note_change(made::entry(
+        2,
+        made.wall_ns() - 3_600 * S,
+        made::kprobes_off(),
+    ));
+    made.ticks(10);
+    assert_eq!(made.model.verdict(1), None);
+    assert_eq!(made.model.verdict(2), None);
+}
+
+#[test]
+fn two_at_once_share_a_verdict() {
+    let mut made = storm();
+    made.ticks(20);
+    made.change(1, made::kprobes_off());
+    made.tick();
+    made.change(2, made::kprobes_off());
+    calm(&mut made);
+    made.ticks(20);
+    for id in [1, 2] {
+        let verdict = made.model.verdict(id).unwrap();
+        assert_eq!((verdict.others, verdict.before_ns / S), (1, 20));
+        assert!(told(&made, id).ends_with("(with 1 other change at the same time)"));
+    }
+}
+
+#[test]
+fn a_load_that_ended_is_not_taken_for_a_cure() {
+    let mut made = storm();
+    made.ticks(30);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.now.packets = 400;
+    made.ticks(20);
+    let line = told(&made, 1);
+    assert!(
+        line.ends_with("(less work, too: the load may have ended by itself)"),
+        "{line}"
+    );
+    assert!(line.contains("packets 50,000 -> 400/s"), "{line}");
+}
+
+#[test]
+fn few_windows_of_costs_tell_only_what_is_plain() {
+    let run = |before: &[f64], after: &[f64]| {
+        let mut made = storm();
+        made.now.costs = None;
+        made.ticks(30);
+        for share in before {
+            made.now.costs = Some(made::costs(&[(41, *share)]));
+            made.tick();
+        }
+        made.change(1, made::kprobes_off());
+        made.now.costs = None;
+        made.ticks(20);
+        for share in after {
+            made.now.costs = Some(made::costs(&[(41, *share)]));
+            made.tick();
+        }
+        made.now.costs = None;
+        made.ticks(50);
+        made.model
+            .verdict(1)
+            .unwrap()
+            .row(Metric::ProbeCost)
+            .unwrap()
+            .told
+    };
+    assert_eq!(run(&[1.7, 1.8], &[0.0, 0.0]), Told::Moved(Went::Down));
+    assert_eq!(run(&[1.7, 1.8], &[1.0, 1.1]), Told::TooLittle);
+    assert_eq!(run(&[1.7], &[0.0]), Told::TooLittle);
+    assert_eq!(run(&[], &[0.0, 0.0]), Told::NotMeasured);
+    assert_eq!(run(&[1.7, 1.7], &[]), Told::NotMeasured);
+}
+
+#[test]
+fn without_lock_tracepoints_samples_stand_in() {
+    let share = |in_lock, suspected| {
+        Some(LockShare {
+            samples: 800,
+            kernel: 700,
+            in_lock,
+            suspected,
+            ..LockShare::default()
+        })
+    };
+    let mut made = storm();
+    (made.now.stacks, made.now.share) = (None, share(8, 400));
+    made.ticks(30);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    (made.now.stacks, made.now.share) = (None, share(0, 8));
+    made.ticks(20);
+    let line = told(&made, 1);
+    assert!(
+        line.starts_with("interrupts off, lock suspected 50 -> 1.0 %, worst delay"),
+        "{line}"
+    );
+    assert!(!line.contains("not measured"), "{line}");
+    let lines = made.model.verdict(1).unwrap().lines();
+    assert!(
+        lines
+            .iter()
+            .any(|l| l.starts_with("lock wait") && l.contains("not measured"))
+    );
+}
+
+#[test]
+fn stalls_are_one_of_the_figures() {
+    let mut effect = StallEffect {
+        entry: 1,
+        wall_ns: 0,
+        before: Side {
+            span_ns: 60 * S,
+            count: 12,
+            p99_ns: 50 * MS,
+            worst_ns: 60 * MS,
+        },
+        after: Side {
+            span_ns: 60 * S,
+            count: 40,
+            p99_ns: 50 * MS,
+            worst_ns: 60 * MS,
+        },
+        reads: false,
+        lost: 0,
+    };
+    assert_eq!(effect.verdict(), StallVerdict::Worse);
+    effect.after.count = 20;
+    assert_eq!(effect.verdict(), StallVerdict::NoEffect);
+    (effect.before.count, effect.after.count) = (0, 12);
+    assert_eq!(effect.verdict(), StallVerdict::Worse);
+    effect.after.count = 4;
+    assert_eq!(effect.verdict(), StallVerdict::TooFew);
+}
+
+#[test]
+fn stalls_that_end_are_told_with_the_rest() {
+    let mut made = storm();
+    for second in 0..30 {
+        let stall = Stall {
+            id: second + 1,
+            at_ns: made.second * S + 1,
+            wall_ns: made.wall_ns() + 1,
+            delay_ns: 20 * MS,
+            ..Stall::default()
+        };
+        made.model.apply(&mut Frame::Stall(Box::new(stall)));
+        made.watch_stalls = true;
+        made.tick();
+    }
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.ticks(30);
+    let line = told(&made, 1);
+    assert!(line.contains("stalls 60 -> 0 a minute"), "{line}");
+}
