@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod change;
 pub mod cores;
+pub mod costs;
 pub mod cpu_list;
 pub mod doctor;
 pub mod env;

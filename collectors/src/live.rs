@@ -174,12 +174,15 @@ impl Live {
                 stalls.look_at(self.looked_at);
                 self.stalls = Some(stalls);
             }
-            if let Some(costs) = news.costs {
-                self.own.set_costs(costs);
-            }
             if let Some(tracing) = news.tracing {
                 self.tracing = tracing;
             }
+        }
+        if let Some(own) = self.background.costs().own() {
+            self.own.set_costs(own);
+        }
+        if let Some(costs) = self.background.costs().newest() {
+            out.costs = costs;
         }
         out.at_ns = nanoseconds(ClockId::Boottime);
         out.wall_ns = nanoseconds(ClockId::Realtime);

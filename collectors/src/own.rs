@@ -1,14 +1,11 @@
 //! What stalltop itself costs.
 
-mod meter;
-
-pub use meter::{CostMeter, ProbeCosts};
-
 use rustix::time::{ClockId, clock_gettime};
 use stalltop_model::sample::{OwnCost, Sample};
 use stalltop_model::{Reading, Reason};
 
 use crate::Collector;
+use crate::costs::ProbeCosts;
 use crate::env::Env;
 use crate::file::{self, KeptFile};
 

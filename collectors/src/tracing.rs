@@ -24,6 +24,7 @@ use stalltop_model::{Reading, Reason};
 
 use crate::{Env, env, file};
 use bpf::BpfReader;
+pub(crate) use bpf::refused as no_programs;
 use tracefs::{Parts, TracefsReader};
 
 pub use instance::OUR_PREFIX;
@@ -63,6 +64,7 @@ pub struct TracingCollector {
     counters_at: Option<Instant>,
     verify_at: Option<Instant>,
     wanted: bool,
+    rates: bool,
     buf: Vec<u8>,
 }
 
@@ -82,6 +84,7 @@ impl TracingCollector {
             counters_at: None,
             verify_at: None,
             wanted: false,
+            rates: false,
             buf: Vec::new(),
         }
     }
@@ -89,6 +92,17 @@ impl TracingCollector {
     /// Says whether somebody looks at the tracing state: then the costly parts come more often.
     pub fn want(&mut self, wanted: bool) {
         self.wanted = wanted;
+    }
+
+    /// Says whether somebody wants rates: then the buffers of quiet instances are counted as often
+    /// as those of others.
+    pub fn want_rates(&mut self, wanted: bool) {
+        self.rates = wanted;
+    }
+
+    /// When hits of dynamic events and entries of buffers were counted last.
+    pub fn counted_at(&self) -> Option<Instant> {
+        self.counters_at
     }
 
     /// Looks at the host; gives the same [`Arc`] while nothing changed.
@@ -112,6 +126,7 @@ impl TracingCollector {
         }
         let parts = Parts {
             counters,
+            quiet: self.rates,
             verify,
             walk: all || first || (verify && self.wanted),
             budget: match (all, first) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use stalltop_collectors::live::{Live, Options};
+use stalltop_collectors::live::{Live, Options, Wants};
 use stalltop_model::frame::{Frame, Header};
 use stalltop_model::sample::Sample;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,6 +11,15 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::cli::LiveArgs;
 use crate::journal_watch::JournalWatch;
+
+/// What is measured though no pane shows it: who asks for frames wants to know what probes cost.
+pub(crate) const WANTS: Wants = Wants {
+    costs: true,
+    tracing: false,
+    cgroups: false,
+    locks: false,
+    sample: None,
+};
 
 /// How to look at the host, as the arguments say.
 pub(crate) fn options(args: &LiveArgs, read_only: bool) -> Options {

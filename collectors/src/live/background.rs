@@ -9,7 +9,7 @@ use stalltop_probes::{Options as ProbeOptions, Probes};
 
 use super::Options;
 use crate::cgroups::{CgroupCollector, CgroupHandle};
-use crate::own::{CostMeter, ProbeCosts};
+use crate::costs::{CostHandle, CostThread, EventRates, OwnPrograms};
 use crate::stalls::{self, StallHandle};
 use crate::tracing::TracingCollector;
 
@@ -36,7 +36,6 @@ pub struct Wants {
 pub(super) struct News {
     pub(super) probes: Option<Box<Probes>>,
     pub(super) stalls: Option<StallHandle>,
-    pub(super) costs: Option<ProbeCosts>,
     pub(super) tracing: Option<Arc<Tracing>>,
 }
 
@@ -91,6 +90,7 @@ impl Shared {
 pub(super) struct Background {
     shared: Arc<Shared>,
     cgroups: CgroupHandle,
+    costs: CostThread,
 }
 
 impl Background {
@@ -99,19 +99,30 @@ impl Background {
         let (theirs, options) = (Arc::clone(&shared), options.clone());
         let collector = CgroupCollector::new(&options.env);
         let cgroups = collector.handle();
+        let costs = CostThread::start(&options.env);
+        let measure = costs.handle();
         // The name shows in stalls that a read of ours causes.
         let started = std::thread::Builder::new()
             .name("stalltop-reads".into())
-            .spawn(move || run(&theirs, &options, collector));
+            .spawn(move || run(&theirs, &options, collector, &measure));
         if started.is_err() {
             shared.lock().loaded = true;
         }
-        Self { shared, cgroups }
+        Self {
+            shared,
+            cgroups,
+            costs,
+        }
     }
 
     /// Where the newest state of the memory cgroups is.
     pub(super) fn cgroups(&self) -> &CgroupHandle {
         &self.cgroups
+    }
+
+    /// Where what probes cost is.
+    pub(super) fn costs(&self) -> &CostThread {
+        &self.costs
     }
 
     pub(super) fn read_cgroup(&self, path: Name) {
@@ -121,6 +132,7 @@ impl Background {
     }
 
     pub(super) fn wants(&self, wants: Wants) {
+        self.costs.want(wants.costs);
         let mut state = self.shared.lock();
         if std::mem::replace(&mut state.wants, wants) != wants {
             state.kick = true;
@@ -129,6 +141,7 @@ impl Background {
     }
 
     pub(super) fn rescan(&self) {
+        self.costs.restart();
         let mut state = self.shared.lock();
         (state.rescan, state.kick) = (true, true);
         self.shared.changed.notify_all();
@@ -160,9 +173,8 @@ impl Drop for Background {
     }
 }
 
-fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
+fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: &CostHandle) {
     let env = &options.env;
-    let mut meter = None;
     let watch = stalls::Watch::new(env, &options.stalls, options.sample)
         .naming_with(options.program.clone());
     let stalls = if options.no_bpf {
@@ -175,7 +187,7 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
             thresholds: watch.thresholds(),
             ..ProbeOptions::default()
         }));
-        meter = Some(CostMeter::new(&probes));
+        costs.measure(OwnPrograms::new(&probes));
         let stalls = watch.start(&mut probes);
         shared.publish(|news| news.probes = Some(probes));
         stalls
@@ -186,15 +198,22 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
 
     let period = options.tick.clamp(PERIOD.0, PERIOD.1);
     let mut tracing = TracingCollector::new(env);
+    let mut rates = EventRates::default();
     let mut published = None;
     loop {
         let (wants, rescan) = shared.round();
         tracing.want(wants.tracing);
+        tracing.want_rates(wants.costs);
         let state = if rescan {
             tracing.scan_all()
         } else {
             tracing.scan()
         };
+        if !wants.costs {
+            rates = EventRates::default();
+        } else if let Some(events) = rates.advance(&state, tracing.counted_at()) {
+            costs.events(events);
+        }
         if published.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &state)) {
             published = Some(Arc::clone(&state));
             shared.publish(|news| news.tracing = Some(state));
@@ -202,11 +221,6 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector) {
         // Unwatched, a quarter of the budget keeps the figures fresh enough.
         let share = if wants.cgroups { period } else { period / 4 };
         cgroups.sweep(cgroups.budget(share));
-        if let Some(meter) = &mut meter
-            && let Some(costs) = meter.step(|time| shared.rest(time))
-        {
-            shared.publish(|news| news.costs = Some(costs));
-        }
         if shared.rest(period) {
             return;
         }

@@ -275,7 +275,7 @@ fn type_name(known: Option<&'static str>, number: u32) -> Name {
 }
 
 /// Why ids are not listed (kernel/bpf/syscall.c, `bpf_obj_get_next_id`).
-fn refused(error: &io::Error) -> Reason {
+pub(crate) fn refused(error: &io::Error) -> Reason {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => Reason::NotBuilt {
             config: "CONFIG_BPF_SYSCALL".into(),

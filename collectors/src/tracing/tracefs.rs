@@ -14,6 +14,8 @@ use super::instance::{InstanceReader, folders, name_of, slurp, subdirs};
 pub(super) struct Parts {
     /// Buffer entries and probe hits.
     pub(super) counters: bool,
+    /// Buffer entries also of instances in which nothing is on.
+    pub(super) quiet: bool,
     /// Compare the tree with `set_event`.
     pub(super) verify: bool,
     /// Start a walk over all events for filters on events that are off.
@@ -92,7 +94,7 @@ impl TracefsReader {
             for instance in &mut self.instances {
                 // trace_marker fills a buffer without any event being on: looked at less often.
                 let known = instance.value.buffer_entries.value().is_some();
-                if !known || parts.verify || instance.is_active() {
+                if !known || parts.verify || parts.quiet || instance.is_active() {
                     changed |= instance.read_buffer(&mut self.buf);
                 }
             }
@@ -253,6 +255,7 @@ mod tests {
         }
         let parts = Parts {
             counters: false,
+            quiet: false,
             verify: false,
             walk: false,
             budget: None,

@@ -96,6 +96,13 @@ const _: () = {
 // SAFETY: repr(C), integers; the callers set pointers and counts together.
 unsafe impl Info for RawProgram {}
 
+impl RawProgram {
+    /// `recursion_misses`, if the `known` bytes that the kernel filled reach that far.
+    fn misses(&self, known: usize) -> Option<u64> {
+        (known >= std::mem::offset_of!(RawProgram, verified_insns)).then_some(self.recursion_misses)
+    }
+}
+
 /// What the kernel says of a loaded program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProgramInfo {
@@ -168,8 +175,7 @@ pub fn program(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         attach_btf_id: again.attach_btf_id,
         run_time_ns: again.run_time_ns,
         run_cnt: again.run_cnt,
-        recursion_misses: (known >= std::mem::offset_of!(RawProgram, verified_insns))
-            .then_some(again.recursion_misses),
+        recursion_misses: again.misses(known),
         jited_ksyms: again.nr_jited_ksyms,
         jited_len: again.jited_prog_len,
     })
@@ -209,14 +215,42 @@ pub fn program_id(fd: BorrowedFd<'_>) -> io::Result<u32> {
     Ok(raw.id)
 }
 
-/// How long (nanoseconds) and how often a program ran while statistics were on; allocates nothing.
+/// What a program has done so far, and what tells it from another of the same id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCounters {
+    /// Its id.
+    pub id: u32,
+    /// When it was loaded, nanoseconds since boot.
+    pub load_time_ns: u64,
+    /// Hash of its instructions.
+    pub tag: [u8; 8],
+    /// How many maps it uses.
+    pub maps: u32,
+    /// Time it ran while statistics were on, nanoseconds.
+    pub run_time_ns: u64,
+    /// Runs while statistics were on.
+    pub run_cnt: u64,
+    /// Runs left out because the program was already running on that CPU, counted always; `None`
+    /// before 5.12.
+    pub recursion_misses: Option<u64>,
+}
+
+/// How often and how long a program ran; one system call, and allocates nothing.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn program_runs(fd: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+pub fn program_counters(fd: BorrowedFd<'_>) -> io::Result<ProgramCounters> {
     let mut raw = RawProgram::default();
-    get_info(fd, &mut raw)?;
-    Ok((raw.run_time_ns, raw.run_cnt))
+    let known = get_info(fd, &mut raw)?;
+    Ok(ProgramCounters {
+        id: raw.id,
+        load_time_ns: raw.load_time,
+        tag: raw.tag,
+        maps: raw.nr_map_ids,
+        run_time_ns: raw.run_time_ns,
+        run_cnt: raw.run_cnt,
+        recursion_misses: raw.misses(known),
+    })
 }
 
 /// `struct bpf_map_info`, as far as it is used here.

@@ -39,6 +39,7 @@ pub(crate) fn run(
         Err(e) => return Err(Usage(format!("{shown}: {e}")).into()),
     };
     let mut live = Live::start(&ticker::options(args, true));
+    live.wants(ticker::WANTS);
     let mut recorder = Recorder::new(out, ticker::header(&live, args.tick))
         .with_context(|| format!("cannot write {shown}"))?;
     let mut samples = 0u64;

@@ -22,6 +22,7 @@ pub(crate) fn live(
     mut journal: JournalWatch,
 ) -> anyhow::Result<ExitCode> {
     let mut live = Live::start(&ticker::options(args, true));
+    live.wants(ticker::WANTS);
     let mut out = Lines::new();
     out.write(&Frame::Header(Box::new(ticker::header(&live, args.tick))))?;
     runtime()?.block_on(ticker::run(
