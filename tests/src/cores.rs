@@ -4,6 +4,7 @@
 //! Every check panics with what did not agree, and otherwise says what it measured.
 
 use std::fs;
+use std::sync::{Arc, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use stalltop_probes::wire::{BUCKETS, SOFTIRQS, bucket};
@@ -297,11 +298,18 @@ pub fn survives_hotplug(away: Duration) -> String {
     )
 }
 
-/// Follows ksoftirqd of every online CPU, all of which are kept busy, until they have run `runs`
-/// times in all and waited, and compares with /proc/PID/schedstat: runs, time running, waiting.
+/// Follows ksoftirqd of every online CPU, all of which are kept busy, in rounds of `runs` runs in
+/// all and a wait, and compares with /proc/PID/schedstat: runs, time running, waiting.
+///
+/// Runs and waiting agree exactly, in every round. Time running does not: the kernel's begins and
+/// ends where a run queue's clock was last read, ours at the tracepoint of the switch, which is a
+/// part of a switch later, at most; how long one takes is measured on this machine. After a wakeup
+/// that clock may be older still (`rq_clock_skip_update`), and a hypervisor may take the CPU away
+/// in between: such rounds are repeated.
 ///
 /// # Panics
-/// Where they differ, or ksoftirqd does not run within the limit.
+/// Where runs or waiting differ, time running does in each of [`ROUNDS`] rounds, or ksoftirqd does
+/// not run within the limit.
 #[must_use]
 pub fn ksoftirqd_agrees(runs: u64, limit: Duration) -> String {
     let mut probes = load();
@@ -311,72 +319,91 @@ pub fn ksoftirqd_agrees(runs: u64, limit: Duration) -> String {
     for &(cpu, pid) in &pids {
         cpus.set_ksoftirqd(cpu, pid);
     }
-    let before = steady(cpus, &pids);
+    let switch_ns = switch_ns(pids[0].0);
     let deadline = Instant::now() + limit;
-    let busy = AtomicFlag::default();
-    let (kernel, ours) = std::thread::scope(|scope| {
+    // Gone with this function, however it ends, and the load with it.
+    let running = Arc::new(());
+    std::thread::scope(|scope| {
         for &(cpu, _) in &pids {
             for _ in 0..2 {
-                let busy = &busy;
-                scope.spawn(move || {
-                    busy.flood_until_done(cpu as usize, deadline)
-                        .expect("flood");
-                });
+                let until = Arc::downgrade(&running);
+                scope.spawn(move || flood_until_over(cpu as usize, &until).expect("flood"));
             }
         }
-        let result = loop {
-            let now = steady(cpus, &pids);
-            let total = difference(&before, &now);
-            let enough = total.0[0] >= runs && total.0[2] > 0;
-            if enough || Instant::now() >= deadline {
-                break total;
+        let _running = running;
+        let mut told = Vec::new();
+        for _ in 0..ROUNDS {
+            let before = steady(cpus, &pids);
+            let (kernel, ours) = loop {
+                let (kernel, ours) = difference(&before, &steady(cpus, &pids));
+                if kernel[0] >= runs && kernel[2] > 0 {
+                    break (kernel, ours);
+                }
+                assert!(
+                    Instant::now() < deadline,
+                    "ksoftirqd hardly ran: {kernel:?}"
+                );
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            assert_eq!(kernel[0], ours[0], "runs");
+            assert_eq!(kernel[2], ours[2], "time waiting, ns");
+            told.push(format!(
+                "{} runs, {} ns running (schedstat {}), {} ns waiting",
+                ours[0], ours[1], kernel[1], ours[2]
+            ));
+            // The kernel also leaves interrupt time out of a task's run time.
+            if kernel[1].abs_diff(ours[1]) <= kernel[1] / 5 + ours[0] * 2 * switch_ns {
+                return format!("{}; a switch takes {switch_ns} ns", told.join("; "));
             }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        busy.done();
-        result
-    });
-    assert!(
-        kernel[0] >= runs && kernel[2] > 0,
-        "ksoftirqd hardly ran: {kernel:?}"
-    );
-    assert_eq!(kernel[0], ours[0], "runs");
-    assert_eq!(kernel[2], ours[2], "time waiting, ns");
-    let off = kernel[1].abs_diff(ours[1]);
-    // The kernel leaves interrupt time and the switch itself out of a task's run time.
-    assert!(
-        off <= kernel[1] / 5 + ours[0] * 20_000,
-        "time running: the kernel says {} ns, we say {} ns",
-        kernel[1],
-        ours[1]
-    );
-    format!(
-        "{} runs, {} ns running (schedstat {}), {} ns waiting (schedstat {})",
-        ours[0], ours[1], kernel[1], ours[2], kernel[2]
-    )
+        }
+        panic!(
+            "time running differs; a switch takes {switch_ns} ns; {}",
+            told.join("; ")
+        );
+    })
 }
 
-/// Ends the load.
-#[derive(Default)]
-struct AtomicFlag(std::sync::atomic::AtomicBool);
+/// How often time running is compared before it must have agreed.
+const ROUNDS: usize = 10;
 
-impl AtomicFlag {
-    fn done(&self) {
-        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
-    }
+/// What a wakeup and the switch to the task take on one CPU, with our programs on it: the best of
+/// many, which leaves out what else the machine does.
+fn switch_ns(cpu: u32) -> u64 {
+    const BATCH: u32 = 50;
+    std::thread::scope(|scope| {
+        let (to, from) = (mpsc::channel::<()>(), mpsc::channel::<()>());
+        scope.spawn(move || {
+            crate::flood::pin(cpu as usize).expect("pin to a CPU");
+            while to.1.recv().is_ok() && from.0.send(()).is_ok() {}
+        });
+        let best = scope.spawn(move || {
+            crate::flood::pin(cpu as usize).expect("pin to a CPU");
+            let batch = || {
+                let started = Instant::now();
+                for _ in 0..BATCH {
+                    to.0.send(()).expect("the other one waits");
+                    from.1.recv().expect("the other one answers");
+                }
+                started.elapsed() / (2 * BATCH)
+            };
+            let _first = batch();
+            (0..10).map(|_| batch()).min().expect("ten batches")
+        });
+        best.join().expect("the thread ends well").as_nanos() as u64
+    })
+}
 
-    /// Floods one CPU. With two of these on it a tick often hits a softirq while another task is to
-    /// run: what the tick has raised is then left to ksoftirqd (`handle_softirqs`,
-    /// kernel/softirq.c), which has to wait for its turn.
-    fn flood_until_done(&self, cpu: usize, deadline: Instant) -> std::io::Result<()> {
-        in_own_network(Some(cpu), || {
-            let flood = Flood::open(Packets::Udp)?;
-            while !self.0.load(std::sync::atomic::Ordering::Relaxed) && Instant::now() < deadline {
-                flood.send_for(Duration::from_millis(10))?;
-            }
-            Ok(())
-        })?
-    }
+/// Floods one CPU for as long as the other end lives. With two of these on it a tick often hits a
+/// softirq while another task is to run: what the tick has raised is then left to ksoftirqd
+/// (`handle_softirqs`, kernel/softirq.c), which has to wait for its turn.
+fn flood_until_over(cpu: usize, running: &Weak<()>) -> std::io::Result<()> {
+    in_own_network(Some(cpu), || {
+        let flood = Flood::open(Packets::Udp)?;
+        while running.strong_count() > 0 {
+            flood.send_for(Duration::from_millis(10))?;
+        }
+        Ok(())
+    })?
 }
 
 /// runs, time running, time waiting.

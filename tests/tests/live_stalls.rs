@@ -57,6 +57,6 @@ fn run_delay_agrees_with_schedstat() {
         println!("not compared here: this kernel has no /proc/schedstat");
         return;
     }
-    let time = Duration::from_millis(300);
+    let time = Duration::from_millis(50);
     println!("{}", stalls::run_delay_agrees(0, time));
 }
