@@ -1,6 +1,7 @@
 //! What the programs must be told of this host, found before they are loaded.
 
 use std::io;
+use std::path::Path;
 
 use stalltop_wire::stall::STALLS_BYTES;
 
@@ -49,7 +50,7 @@ impl Host {
             });
             (types, symbols)
         });
-        let possible = possible_cpus(options);
+        let possible = possible_cpus(&options.root);
         let stalls = options.thresholds.is_some();
         Self {
             possible,
@@ -186,8 +187,8 @@ fn has_nmi(possible: u32) -> bool {
 
 /// One more than the highest possible CPU id: the masks need not be contiguous. Where sysfs is
 /// missing, what sysconf(3) says.
-fn possible_cpus(options: &Options) -> u32 {
-    std::fs::read_to_string(options.root.join("sys/devices/system/cpu/possible"))
+pub(crate) fn possible_cpus(root: &Path) -> u32 {
+    std::fs::read_to_string(root.join("sys/devices/system/cpu/possible"))
         .ok()
         .and_then(|list| highest_cpu(&list))
         .map_or_else(

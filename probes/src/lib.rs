@@ -5,6 +5,7 @@
 //! - [`Cpus`] reads the counters from a shared mapping, without system calls or allocation.
 //! - [`Stalls`] hands out what was a stall, and the samples of what the CPU ran meanwhile.
 //! - [`Samples`] hands out every sample, to any number of readers.
+//! - [`LockTracer`] measures the waits for the kernel's locks, while it is attached.
 //! - [`sys`] is bpf(2) itself: ids, what is attached where, names as bpftool prints them.
 //! - [`btf`] finds field offsets in the running kernel's types.
 //!
@@ -21,18 +22,24 @@ pub mod btf;
 mod cpus;
 mod globals;
 mod host;
+mod locks;
 mod object;
 mod probes;
 mod programs;
+mod ring;
 mod samples;
 mod stalls;
 mod symbols;
 pub mod sys;
 
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
+pub use locks::{
+    KindWaits, LOCK_CONTENTION, LockCounts, LockOptions, LockRuns, LockTracer, LockWaits, Waits,
+};
 pub use probes::{LoadTimes, Options, Probes};
 pub use programs::{Failure, Health, Kind, PROGRAMS, Spec, Step};
 pub use samples::Samples;
 pub use stalls::{SAMPLES_PER_SECOND, Sampler, Stalls, Thresholds};
 pub use stalltop_wire as wire;
+pub use stalltop_wire::lock::LockWait;
 pub use stalltop_wire::stall::{StackSample, StallEvent};

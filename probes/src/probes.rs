@@ -336,7 +336,7 @@ impl Probes {
 }
 
 /// Loads once more with a log, for the verifier's last word.
-fn refused(program: &load::Program<'_>, error: &io::Error) -> Failure {
+pub(crate) fn refused(program: &load::Program<'_>, error: &io::Error) -> Failure {
     let mut log = vec![0; 256 * 1024];
     let _ = load::load_program(program, Some(&mut log));
     Failure {

@@ -6,12 +6,12 @@
 
 use std::io;
 use std::mem::offset_of;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{Ordering, fence};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use stalltop_wire::stall::{FRAMES, NONE, StackSample, USER_FRAMES, flag};
 use stalltop_wire::{CPU_SIZE, Cpu};
 
+use crate::ring::Ring;
 use crate::sys::mapping::{Access, Mapping};
 
 /// How many samples before a window are read along with it: who ran before.
@@ -19,26 +19,16 @@ const BEFORE: u32 = 4;
 
 const SAMPLE: usize = size_of::<StackSample>();
 const SAMPLE_WORDS: usize = SAMPLE / size_of::<u64>();
-/// How many samples of a CPU can be in the making at once: an interrupt's, and that of a
-/// non-maskable one within it.
-const IN_THE_MAKING: u64 = 2;
 
 /// The samples that the programs keep of each CPU.
-#[derive(Debug)]
-pub(crate) struct Ring {
-    map: OwnedFd,
-    /// Samples per CPU, a power of two.
-    slots: u64,
-    /// Each CPU's part, mapped when it is first read.
-    parts: Vec<Option<Mapping>>,
-}
+pub(crate) type SampleRing = Ring<SAMPLE_WORDS>;
 
 /// Every sample of every CPU, for a thread of its own: the tick's, always, and the 1 kHz sampler's
 /// where it runs. Reads shared memory only: no system call but the mapping of a CPU's ring when it
 /// is first read.
 #[derive(Debug)]
 pub struct Samples {
-    ring: Ring,
+    ring: SampleRing,
     cpus: Mapping,
 }
 
@@ -65,7 +55,7 @@ impl Samples {
     /// How many samples a ring holds: at 250 Hz a second is 250 of a busy CPU.
     #[must_use]
     pub fn slots(&self) -> u64 {
-        self.ring.slots
+        self.ring.slots()
     }
 
     /// Number of this CPU's newest sample; 0 where it has none. Where one begins to read from now
@@ -86,113 +76,55 @@ impl Samples {
     /// Gives how many there were that can no longer be read: overwritten by newer ones.
     pub fn newer(&mut self, cpu: u32, after_seq: &mut u64, out: &mut Vec<StackSample>) -> u64 {
         let newest = self.newest(cpu);
-        self.ring.newer(cpu, newest, after_seq, out)
+        let Some(part) = self.ring.part(cpu) else {
+            return 0;
+        };
+        part.newer(newest, after_seq, |words| out.push(sample(words)))
     }
 }
 
-impl Ring {
-    pub(crate) fn new(map: OwnedFd, slots: u64, cpus: u32) -> Self {
-        Self {
-            map,
-            slots,
-            parts: (0..cpus).map(|_| None).collect(),
+/// The samples of a CPU around a stretch of time: see [`Stalls::window`](crate::Stalls::window).
+pub(crate) fn window(
+    ring: &mut SampleRing,
+    cpu: u32,
+    newest: u64,
+    from_ns: u64,
+    to_ns: u64,
+    out: &mut Vec<StackSample>,
+) -> u32 {
+    let Some(part) = ring.part(cpu) else { return 0 };
+    let oldest = part.oldest(newest);
+    let mut lost = 0;
+    let mut before = 0;
+    // Of the sample read last: everything older is older than this.
+    let mut upper_ns = u64::MAX;
+    // Samples newer than what was asked for: kept, but it is no loss where one is missing.
+    let mut gap = 0;
+    for seq in (oldest..=newest).rev() {
+        let Some(words) = part.read(seq) else {
+            gap += 1;
+            continue;
+        };
+        let sample = sample(&words);
+        if upper_ns > to_ns && sample.at_ns > to_ns {
+            gap = 0;
         }
-    }
-
-    /// How many CPUs have a part.
-    pub(crate) fn cpus(&self) -> u32 {
-        self.parts.len() as u32
-    }
-
-    fn part(&mut self, cpu: u32) -> Option<&Mapping> {
-        let part = self.parts.get_mut(cpu as usize)?;
-        if part.is_none() {
-            let len = self.slots as usize * SAMPLE;
-            let offset = cpu as usize * len;
-            *part = Mapping::new(self.map.as_fd(), offset, len, Access::Read).ok();
-        }
-        part.as_ref()
-    }
-
-    pub(crate) fn window(
-        &mut self,
-        cpu: u32,
-        newest: u64,
-        from_ns: u64,
-        to_ns: u64,
-        out: &mut Vec<StackSample>,
-    ) -> u32 {
-        let slots = self.slots;
-        let Some(part) = self.part(cpu) else { return 0 };
-        let oldest = newest.saturating_sub(slots - 1).max(1);
-        let mut lost = 0;
-        let mut before = 0;
-        // Of the sample read last: everything older is older than this.
-        let mut upper_ns = u64::MAX;
-        // Samples newer than what was asked for: kept, but it is no loss where one is missing.
-        let mut gap = 0;
-        for seq in (oldest..=newest).rev() {
-            let Some(sample) = read(part, (seq & (slots - 1)) as usize, seq) else {
-                gap += 1;
-                continue;
-            };
-            if upper_ns > to_ns && sample.at_ns > to_ns {
-                gap = 0;
-            }
-            lost += std::mem::take(&mut gap);
-            upper_ns = sample.at_ns;
-            out.push(sample);
-            if sample.at_ns < from_ns {
-                before += 1;
-                if before == BEFORE {
-                    break;
-                }
+        lost += std::mem::take(&mut gap);
+        upper_ns = sample.at_ns;
+        out.push(sample);
+        if sample.at_ns < from_ns {
+            before += 1;
+            if before == BEFORE {
+                break;
             }
         }
-        lost += gap;
-        if before == 0 && oldest > 1 && newest > 0 {
-            lost += 1;
-        }
-        out.reverse();
-        lost
     }
-
-    fn newer(
-        &mut self,
-        cpu: u32,
-        newest: u64,
-        after_seq: &mut u64,
-        out: &mut Vec<StackSample>,
-    ) -> u64 {
-        let slots = self.slots;
-        let Some(part) = self.part(cpu) else { return 0 };
-        let mut lost = newest.saturating_sub(slots).saturating_sub(*after_seq);
-        *after_seq += lost;
-        for seq in *after_seq + 1..=newest {
-            match read(part, (seq & (slots - 1)) as usize, seq) {
-                Some(sample) => out.push(sample),
-                None if newest - seq < IN_THE_MAKING => break,
-                None => lost += 1,
-            }
-            *after_seq = seq;
-        }
-        lost
+    lost += gap;
+    if before == 0 && oldest > 1 && newest > 0 {
+        lost += 1;
     }
-}
-
-/// Reads one entry if it holds the sample of that number, before and after.
-fn read(part: &Mapping, entry: usize, seq: u64) -> Option<StackSample> {
-    let at = entry * SAMPLE;
-    if part.word(at).load(Ordering::Acquire) != seq {
-        return None;
-    }
-    let mut words = [0; SAMPLE_WORDS];
-    part.copy(at, &mut words);
-    fence(Ordering::Acquire);
-    if part.get(at) != seq {
-        return None;
-    }
-    Some(sample(&words))
+    out.reverse();
+    lost
 }
 
 fn sample(words: &[u64; SAMPLE_WORDS]) -> StackSample {

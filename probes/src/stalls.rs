@@ -13,7 +13,7 @@ use std::sync::Arc;
 use stalltop_wire::stall::{StackSample, StallEvent};
 use stalltop_wire::{CPU_SIZE, Cpu};
 
-use crate::samples::Ring;
+use crate::samples::{self, SampleRing};
 use crate::sys::mapping::{Access, Mapping};
 use crate::sys::ringbuf::RingBuf;
 
@@ -54,7 +54,7 @@ const EVENT_WORDS: usize = size_of::<StallEvent>() / size_of::<u64>();
 /// fills the ring buffer and is counted as lost.
 pub struct Stalls {
     events: RingBuf,
-    ring: Ring,
+    ring: SampleRing,
     cpus: Arc<Mapping>,
     sampler: Sampler,
 }
@@ -79,7 +79,7 @@ impl Stalls {
         let cpus = Arc::new(Mapping::new(parts.cpus.as_fd(), 0, len, Access::ReadWrite)?);
         Ok(Self {
             events: RingBuf::new(parts.events, parts.events_bytes)?,
-            ring: Ring::new(parts.samples, parts.slots, parts.possible),
+            ring: SampleRing::new(parts.samples, parts.slots, parts.possible),
             sampler: Sampler::new(parts.sample, parts.nmi, parts.possible, Arc::clone(&cpus)),
             cpus,
         })
@@ -140,7 +140,7 @@ impl Stalls {
     ) -> u32 {
         out.clear();
         let newest = self.newest(cpu);
-        self.ring.window(cpu, newest, from_ns, to_ns, out)
+        samples::window(&mut self.ring, cpu, newest, from_ns, to_ns, out)
     }
 
     /// The sampler: 1,000 samples a second of CPUs that somebody is interested in.

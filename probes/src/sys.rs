@@ -101,3 +101,14 @@ pub(crate) fn object_name(name: &str) -> [u8; 16] {
     out[..n].copy_from_slice(&name.as_bytes()[..n]);
     out
 }
+
+/// CLOCK_MONOTONIC, as `bpf_ktime_get_ns` has it, ns.
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut now = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the structure is large enough and lives.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}

@@ -51,7 +51,7 @@ pub(crate) fn now() -> u64 {
 
 /// The `i`th argument of the tracepoint.
 #[inline(always)]
-fn arg(ctx: &RawTracePointContext, i: usize) -> u64 {
+pub(crate) fn arg(ctx: &RawTracePointContext, i: usize) -> u64 {
     // SAFETY: the kernel passes the tracepoint's arguments as an array of u64, and the verifier
     // checks the index.
     unsafe { *ctx.as_ptr().cast::<u64>().add(i) }
@@ -75,7 +75,7 @@ unsafe fn vector(cpu: *mut Cpu, nr: u64) -> Option<*mut Vector> {
 /// The compiler knows that a bucket is below 32 and drops a mask written in Rust; verifiers before
 /// 6.8 know nothing of a register after `or` with another (`adjust_scalar_min_max_vals`).
 #[inline(always)]
-fn slot(ns: u64) -> usize {
+pub(crate) fn slot(ns: u64) -> usize {
     let mut slot = bucket(ns) as u64;
     // SAFETY: one instruction on one register.
     unsafe {

@@ -22,7 +22,7 @@ use crate::cores::{now, parity, this_cpu};
 use crate::stall::{KSOFTIRQD_NS, LATE_NS, NO_VECTOR, RESCHED_NS, emit, oldest_pending};
 
 #[unsafe(no_mangle)]
-static TASK_PID: Global<u64> = Global::new(0);
+pub(crate) static TASK_PID: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static TASK_LAST_QUEUED: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]

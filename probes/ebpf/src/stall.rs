@@ -179,7 +179,7 @@ pub(crate) unsafe fn irqs_off(cpu: *mut Cpu, due: u64, alive: u64, now: u64) {
 
 /// Reads a word of the kernel's; 0 where that fails.
 #[inline(always)]
-unsafe fn kernel(at: u64) -> u64 {
+pub(crate) unsafe fn kernel(at: u64) -> u64 {
     let mut word = 0_u64;
     // SAFETY: the helper writes 8 bytes or zeros and takes any address.
     unsafe { bpf_probe_read_kernel((&raw mut word).cast(), 8, at as *const c_void) };
@@ -285,7 +285,7 @@ unsafe fn softirqs(cpu: *mut Cpu, slot: *mut StackSample, now: u64) -> u64 {
 
 /// Keeps the compiler from moving a store to the other side.
 #[inline(always)]
-fn fence() {
+pub(crate) fn fence() {
     // SAFETY: no instruction.
     unsafe { core::arch::asm!("", options(nostack)) };
 }

@@ -1,4 +1,5 @@
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::sync::atomic::Ordering;
 
 use super::*;
 
@@ -6,7 +7,7 @@ const SLOTS: u64 = 64;
 
 /// A ring of two CPUs over plain memory, into which the test writes as CPU 1.
 struct Played {
-    ring: Ring,
+    ring: SampleRing,
     program: Mapping,
     newest: u64,
 }
@@ -48,14 +49,15 @@ impl Played {
     fn window(&mut self, from: u64, to: u64) -> (Vec<u64>, u32) {
         let mut out = Vec::new();
         let (from, to) = (from * 1_000_000, to * 1_000_000);
-        let lost = self.ring.window(1, self.newest, from, to, &mut out);
+        let lost = window(&mut self.ring, 1, self.newest, from, to, &mut out);
         (out.iter().map(|sample| sample.seq).collect(), lost)
     }
 
     /// Numbers read after that one, where reading goes on from, and how many were lost.
     fn newer(&mut self, mut after: u64) -> (Vec<u64>, u64, u64) {
         let mut out = Vec::new();
-        let lost = self.ring.newer(1, self.newest, &mut after, &mut out);
+        let part = self.ring.part(1).unwrap();
+        let lost = part.newer(self.newest, &mut after, |words| out.push(sample(words)));
         (out.iter().map(|sample| sample.seq).collect(), after, lost)
     }
 }
@@ -69,7 +71,11 @@ fn a_window_has_a_few_samples_before_it_and_all_after_it() {
     // Nothing was ever before the first.
     assert_eq!(played.window(2, 3), ((1..=30).collect(), 0));
     let mut none = Vec::new();
-    assert_eq!(played.ring.window(2, 30, 0, 9, &mut none), 0, "no such CPU");
+    assert_eq!(
+        window(&mut played.ring, 2, 30, 0, 9, &mut none),
+        0,
+        "no such CPU"
+    );
 }
 
 #[test]
@@ -106,7 +112,7 @@ fn frames_of_the_interrupt_are_left_out() {
         let flags = skip << flag::SKIP_SHIFT | flag::REGS;
         played.put(1, offset_of!(StackSample, flags), flags);
         let mut out = Vec::new();
-        assert_eq!(played.ring.window(1, 1, 0, 9, &mut out), 0);
+        assert_eq!(window(&mut played.ring, 1, 1, 0, 9, &mut out), 0);
         let sample = &out[0];
         assert_eq!(sample.frames as usize, expected.len());
         assert_eq!(sample.stack[..expected.len()], expected);
@@ -115,7 +121,7 @@ fn frames_of_the_interrupt_are_left_out() {
     // More frames than there is room for: the words are another program's.
     played.put(1, offset_of!(StackSample, frames), 1 << 40);
     let mut out = Vec::new();
-    played.ring.window(1, 1, 0, 9, &mut out);
+    window(&mut played.ring, 1, 1, 0, 9, &mut out);
     assert_eq!(out[0].frames, 0);
 }
 
@@ -128,8 +134,7 @@ fn newer_samples_are_read_once() {
     assert_eq!(played.newer(3), (vec![], 3, 0));
     played.take_until(200);
     assert_eq!(played.newer(3), ((137..=200).collect(), 200, 133));
-    let mut none = Vec::new();
-    assert_eq!(played.ring.newer(2, 9, &mut 0, &mut none), 0, "no such CPU");
+    assert!(played.ring.part(2).is_none(), "no such CPU");
 }
 
 #[test]
