@@ -37,18 +37,20 @@ impl Bench {
     }
 }
 
-const TABS: [&str; 5] = [
+const TABS: [&str; 6] = [
     "1 Overview",
     "2 Cores",
     "3 Stalls",
-    "4 Tracing",
-    "5 Cgroups",
+    "4 Locks",
+    "5 Tracing",
+    "6 Cgroups",
 ];
 /// What only that pane has, in the order of the keys.
-const HEADINGS: [&str; 5] = [
+const HEADINGS: [&str; 6] = [
     "WHAT TRACES",
     "VECTORS",
     "STALLS ",
+    "LOCKS most",
     "TRACING ",
     "MEMORY CGROUPS tree",
 ];
@@ -83,6 +85,7 @@ fn the_first_screen_has_header_and_tabs_and_keys_open_the_panes() {
         ("3", 2),
         ("4", 3),
         ("5", 4),
+        ("6", 5),
         ("1", 0),
         ("\t", 1),
         ("\x1b[Z", 0),
@@ -122,7 +125,7 @@ fn a_filter_shows_what_matches_until_esc() {
     let cgroup = require!(Group::new("needle"));
     let bench = Bench::new();
     let mut tty = bench.run();
-    tty.keys("5");
+    tty.keys("6");
     tty.see(&["MEMORY CGROUPS tree"]);
     // Its end is only in the row: the field has the beginning.
     let (beginning, end) = cgroup.name().split_at(8);
@@ -252,6 +255,7 @@ fn no_color_means_no_colour() {
         ("3", HEADINGS[2]),
         ("4", HEADINGS[3]),
         ("5", HEADINGS[4]),
+        ("6", HEADINGS[5]),
         ("?", "Keys that"),
     ] {
         tty.keys(key);
@@ -281,6 +285,7 @@ fn ascii_means_ascii() {
         ("3", HEADINGS[2]),
         ("4", HEADINGS[3]),
         ("5", HEADINGS[4]),
+        ("6", HEADINGS[5]),
         ("?", "Keys that"),
     ] {
         tty.keys(key);
@@ -336,8 +341,8 @@ fn names_of_the_host_cannot_speak_to_the_terminal() {
     let group = require!(Group::new(hostile));
     let bench = Bench::new();
     let mut tty = first_screen(bench.start().size(160, 40).run());
-    tty.keys("5");
-    tty.see(&[HEADINGS[4]]);
+    tty.keys("6");
+    tty.see(&[HEADINGS[5]]);
     // Others may have many cgroups.
     tty.keys("/");
     tty.keys("owned");
@@ -374,8 +379,8 @@ fn read_only_refuses_changes_and_says_why() {
         tty.keys("g");
         tty.wait("the footer", |screen| !screen.contains("not possible"));
     }
-    tty.keys("4");
-    tty.see(&[HEADINGS[3]]);
+    tty.keys("5");
+    tty.see(&[HEADINGS[4]]);
     tty.keys(" ");
     tty.see(&["switch: not possible, started with --read-only"]);
     tty.keys("q");

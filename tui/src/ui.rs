@@ -243,6 +243,9 @@ impl Ui {
             Effect::Snapshot(text) => {
                 return self.tell(Msg::SnapshotWritten(snapshot::write(&text)));
             }
+            Effect::FlameGraph(flame) => {
+                return self.tell(Msg::SnapshotWritten(snapshot::write_flame(&flame)));
+            }
             Effect::Wants(wants) => self.ask_feed(FeedRequest::Wants(wants)),
             Effect::ReadCgroupNow(path) => self.ask_feed(FeedRequest::ReadCgroupNow(path)),
         }

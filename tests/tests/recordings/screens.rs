@@ -59,8 +59,8 @@ fn the_panes_of_a_flood() {
             ("1", "overview"),
             ("2", "cores"),
             ("3", "stalls"),
-            ("4", "tracing"),
-            ("5", "cgroups"),
+            ("5", "tracing"),
+            ("6", "cgroups"),
         ] {
             insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false, snapshot_path => "../snapshots" }, {
                 insta::assert_snapshot!(format!("loopback_{name}_{columns}x{rows}"), screen(&model, key, columns, rows));

@@ -24,8 +24,8 @@ fn states(own: &Instance) -> [String; 2] {
 
 /// Opens the tracing pane with the cursor on the row of `own`.
 fn select(tty: &mut Tty, own: &Instance) {
-    tty.keys("4");
-    tty.see(&[HEADINGS[3]]);
+    tty.keys("5");
+    tty.see(&[HEADINGS[4]]);
     // An instance called stalltop_... counts as ours, and those are hidden at first.
     tty.keys("o");
     tty.keys("/");

@@ -16,8 +16,9 @@ fn render(c: &mut Criterion) {
         ("overview", "1"),
         ("cores", "2"),
         ("stalls", "3"),
-        ("tracing", "4"),
-        ("cgroups", "5"),
+        ("locks", "4"),
+        ("tracing", "5"),
+        ("cgroups", "6"),
     ] {
         let mut group = c.benchmark_group(pane);
         for cpus in [2, 128, 1_024] {

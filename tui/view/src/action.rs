@@ -21,10 +21,14 @@ pub enum Context {
     /// The details of one stall.
     StallDetail,
     /// Pane 4.
+    Locks,
+    /// The details of a lock, stack, waiter or CPU that waits.
+    LockDetail,
+    /// Pane 5.
     Tracing,
     /// The list of changes.
     Journal,
-    /// Pane 5.
+    /// Pane 6.
     Cgroups,
     /// Any dialog or text field.
     Dialog,
@@ -44,6 +48,8 @@ impl Context {
             Self::Heat => "Heat map",
             Self::Stalls => "Stalls",
             Self::StallDetail => "One stall",
+            Self::Locks => "Locks",
+            Self::LockDetail => "Who waits",
             Self::Tracing => "Tracing",
             Self::Journal => "Changes",
             Self::Cgroups => "Cgroups",
@@ -127,7 +133,7 @@ macro_rules! actions {
 actions! {
     // What works in one place only comes first: the footer keeps this order.
     Confirm "confirm" ["enter"] in [Confirm]: "do it", "Carry out the change that is shown";
-    Close "close" ["esc"] in [Dialog CoreDetail Heat StallDetail Journal Pane]: "close", "Close the topmost thing: dialog, details, filter; at last go back from the past to live";
+    Close "close" ["esc"] in [Dialog CoreDetail Heat StallDetail LockDetail Journal Pane]: "close", "Close the topmost thing: dialog, details, filter; at last go back from the past to live";
 
     Switch "switch" ["space", "x"] in [Tracing] needs Writer danger Asks: "off/on", "Switch the selected event, system, instance or probe off, or back on";
     SwitchSystem "switch-system" ["X"] in [Tracing] needs Writer danger Asks: "system", "Switch the selected event's whole subsystem off, or back on";
@@ -142,6 +148,10 @@ actions! {
     ShowPaused "paused-cpus" ["O"] in [Stalls]: "", "Show or hide stalls in which the hypervisor paused a virtual CPU";
     ShowCore "core" ["c"] in [Stalls StallDetail]: "core", "Open the details of the CPU on which it was";
     StackOrder "stack-order" ["v"] in [StallDetail]: "turn stacks", "Show stacks from the outermost function on, or from the innermost";
+    GroupLocks "group-locks" ["v"] in [Locks]: "group", "Show waits by lock, call stack, waiting process, CPU";
+    LockSamples "lock-samples" ["o"] in [Locks]: "waits/samples", "Show waits, or the samples taken in lock slow paths";
+    FlameTree "flame-tree" ["v"] in [LockDetail]: "flame/tree", "Show the merged stacks as a flame graph, or as an indented tree";
+    Zoom "zoom" ["enter"] in [LockDetail]: "zoom", "Give the selected function the whole width (Esc: back); arrows go to its caller, what it calls, and its neighbours";
     ShowKprobes "kprobes-list" ["v"] in [Tracing]: "", "Show or hide the kernel's list of kprobes";
     DropCaches "drop-caches" ["d"] in [Cgroups Overview] needs Writer danger Asks: "drop caches", "Drop caches with the value that fits this kernel, and report before and after";
     ReadNow "read-now" ["r"] in [Cgroups]: "read now", "Read the selected cgroup's memory.stat now, on its own thread";
@@ -152,14 +162,14 @@ actions! {
     Mark "mark" ["enter", "space"] in [Heat]: "mark time", "Begin the marked time here, or end it: all panes then show that time only";
     CoreStalls "core-stalls" ["enter"] in [CoreDetail]: "its stalls", "List the stalls of this CPU";
 
-    Open "open" ["enter"] in [Overview Cores Stalls Tracing Cgroups Journal]: "open", "Open the details of the selected thing, or fold it";
-    Filter "filter" ["/"] in [Overview Cores Stalls Tracing Cgroups]: "filter", "Show only what matches";
-    NextMatch "next-match" ["n"] in [Overview Cores Stalls Tracing Cgroups]: "", "Go to the next match";
-    PreviousMatch "previous-match" ["N"] in [Overview Cores Stalls Tracing Cgroups]: "", "Go to the match before";
-    Sort "sort" ["s"] in [Cores Stalls Tracing Cgroups]: "sort", "Sort by the next column";
-    Reverse "reverse" ["S"] in [Cores Stalls Tracing Cgroups]: "", "Turn the order round";
+    Open "open" ["enter"] in [Overview Cores Stalls Locks Tracing Cgroups Journal]: "open", "Open the details of the selected thing, or fold it";
+    Filter "filter" ["/"] in [Overview Cores Stalls Locks Tracing Cgroups]: "filter", "Show only what matches";
+    NextMatch "next-match" ["n"] in [Overview Cores Stalls Locks Tracing Cgroups]: "", "Go to the next match";
+    PreviousMatch "previous-match" ["N"] in [Overview Cores Stalls Locks Tracing Cgroups]: "", "Go to the match before";
+    Sort "sort" ["s"] in [Cores Stalls Locks Tracing Cgroups]: "sort", "Sort by the next column";
+    Reverse "reverse" ["S"] in [Cores Stalls Locks Tracing Cgroups]: "", "Turn the order round";
     Undo "undo" ["u"] in [Pane] needs Writer danger Asks: "undo", "Undo the last change that is not undone (in the list of changes: the selected one)";
-    Changes "changes" ["J"] in [Overview Cores Stalls Tracing Cgroups]: "", "List every change that stalltop made on this host since boot";
+    Changes "changes" ["J"] in [Overview Cores Stalls Locks Tracing Cgroups]: "", "List every change that stalltop made on this host since boot";
     Pause "pause" ["space", "p"] in [Pane]: "pause", "Hold the screen still; measuring goes on";
     Back "back" ["["] in [Pane]: "back in time", "One tick back in history";
     Forward "forward" ["]"] in [Pane]: "", "One tick forward in history";
@@ -167,7 +177,7 @@ actions! {
     ForwardMore "forward-more" ["}"] in [Pane]: "", "Ten ticks forward in history; past the newest goes on live";
     Slower "slower" ["-"] in [Pane] needs Replay: "", "Replay at half the speed";
     Faster "faster" ["+", "="] in [Pane] needs Replay: "speed", "Replay at twice the speed";
-    Snapshot "snapshot" ["y"] in [Pane]: "snapshot", "Write what is shown as text, for a ticket";
+    Snapshot "snapshot" ["y"] in [Pane]: "snapshot", "Write what is shown as text, for a ticket; of locks a flame graph, too (SVG and folded stacks)";
     Palette "palette" [":"] in [Pane]: "command", "Find any command by its name";
     Help "help" ["?", "f1"] in [Pane]: "help", "Explain the keys that work here, and the marks";
     Theme "theme" ["t"] in [Pane]: "", "Next theme";
@@ -185,8 +195,9 @@ actions! {
     Overview "overview" ["1"] in [Pane]: "", "Pane 1: findings, the worst cores, what traces";
     Cores "cores" ["2"] in [Pane]: "", "Pane 2: softirqs and ksoftirqd, CPU by CPU";
     Stalls "stalls" ["3"] in [Pane]: "", "Pane 3: who held a CPU, for how long, and in which function";
-    Tracing "tracing" ["4"] in [Pane]: "", "Pane 4: what traces this host, and for whom";
-    Cgroups "cgroups" ["5"] in [Pane]: "", "Pane 5: memory cgroups, zombies, and what reading them costs";
+    Locks "locks" ["4"] in [Pane]: "", "Pane 4: what waits for the kernel's locks, for how long, and in which functions";
+    Tracing "tracing" ["5"] in [Pane]: "", "Pane 5: what traces this host, and for whom";
+    Cgroups "cgroups" ["6"] in [Pane]: "", "Pane 6: memory cgroups, zombies, and what reading them costs";
     NextPane "next-pane" ["tab"] in [Pane]: "", "Next pane";
     PreviousPane "previous-pane" ["backtab"] in [Pane]: "", "Pane before";
     Redraw "redraw" ["ctrl-l"] in [Everywhere]: "", "Draw the screen anew";
@@ -215,6 +226,8 @@ pub(crate) const STACKS: &[&[Context]] = &[
     &[Context::Heat, Context::Pane, Context::Everywhere],
     &[Context::Stalls, Context::Pane, Context::Everywhere],
     &[Context::StallDetail, Context::Pane, Context::Everywhere],
+    &[Context::Locks, Context::Pane, Context::Everywhere],
+    &[Context::LockDetail, Context::Pane, Context::Everywhere],
     &[Context::Tracing, Context::Pane, Context::Everywhere],
     &[Context::Journal, Context::Pane, Context::Everywhere],
     &[Context::Cgroups, Context::Pane, Context::Everywhere],

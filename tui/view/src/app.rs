@@ -107,11 +107,14 @@ impl App {
                 Effects::redraw()
             }
             Msg::SnapshotWritten(result) => {
-                self.status = Some(match result {
-                    Ok(path) => Status::new(Role::Ok, format!("written to {}", printable(&path))),
-                    Err(why) => {
-                        Status::new(Role::Warning, format!("no snapshot: {}", printable(&why)))
-                    }
+                // One key may write several files: each is named.
+                let (role, about) = match &result {
+                    Ok(path) => (Role::Ok, format!("written to {}", printable(path))),
+                    Err(why) => (Role::Warning, format!("not written: {}", printable(why))),
+                };
+                self.status = Some(match self.status.take() {
+                    Some(before) => before.and(role, &about),
+                    None => Status::new(role, about),
                 });
                 Effects::redraw()
             }
@@ -225,7 +228,7 @@ impl App {
             tracing: self.open == PaneId::Tracing,
             cgroups: self.open == PaneId::Cgroups,
             costs: self.open == PaneId::Tracing || judged,
-            locks: judged,
+            locks: self.open == PaneId::Locks || judged,
         };
         if wants == self.wants {
             return effects;
@@ -350,7 +353,7 @@ impl App {
             ActionId::ForwardMore => self.step(10, model),
             ActionId::Slower => self.speed(0.5),
             ActionId::Faster => self.speed(2.0),
-            ActionId::Snapshot => Effects::one(Effect::Snapshot(self.snapshot(model))),
+            ActionId::Snapshot => self.write_down(model),
             ActionId::Theme => {
                 self.options.theme = self.options.theme.next();
                 let about = format!("theme {}", self.options.theme.name());
@@ -372,6 +375,7 @@ impl App {
             ActionId::Overview => self.switch(PaneId::Overview, model),
             ActionId::Cores => self.switch(PaneId::Cores, model),
             ActionId::Stalls => self.switch(PaneId::Stalls, model),
+            ActionId::Locks => self.switch(PaneId::Locks, model),
             ActionId::Tracing => self.switch(PaneId::Tracing, model),
             ActionId::Cgroups => self.switch(PaneId::Cgroups, model),
             ActionId::NextPane => self.turn(1, model),
@@ -570,6 +574,16 @@ impl App {
                     ));
                 }
             }
+        }
+    }
+
+    /// What is shown as text, and a flame graph where there are stacks.
+    fn write_down(&self, model: &Model) -> Effects {
+        let text = Effects::one(Effect::Snapshot(self.snapshot(model)));
+        let pane = self.panes.get(self.open);
+        match pane.flame(&self.scene(model)) {
+            Some(flame) => text.and(Effects::one(Effect::FlameGraph(Box::new(flame)))),
+            None => text,
         }
     }
 

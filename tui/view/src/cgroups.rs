@@ -1,4 +1,4 @@
-//! Pane 5: memory cgroups, zombies, and what reading them costs.
+//! Pane 6: memory cgroups, zombies, and what reading them costs.
 
 mod draw;
 mod rows;

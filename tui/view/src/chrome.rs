@@ -54,6 +54,15 @@ impl Status {
         }
     }
 
+    /// With something more to say; the graver role counts.
+    pub(crate) fn and(mut self, role: Role, text: &str) -> Self {
+        if role != Role::Ok {
+            self.role = role;
+        }
+        self.text = format!("{}, {}", self.text, text);
+        self
+    }
+
     /// With the key that undoes what it tells.
     pub(crate) fn with_undo(mut self, undo: bool) -> Self {
         self.undo = undo;
@@ -470,6 +479,7 @@ fn badge(pane: PaneId, width: u16, model: &Model) -> String {
         PaneId::Overview => model.findings().len() as u64,
         PaneId::Cores => 0,
         PaneId::Stalls => crate::stalls::recent(model),
+        PaneId::Locks => return crate::locks::badge(model, width),
         PaneId::Tracing => crate::tracing::things_on(model),
         PaneId::Cgroups if width < 100 => 0,
         PaneId::Cgroups => model

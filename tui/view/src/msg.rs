@@ -31,7 +31,7 @@ pub enum Msg {
     Applied(Result<Box<Entry>, ChangeError>),
     /// Long work that is not a change goes on: opening a recording, the first sweep.
     Work(Option<Progress>),
-    /// An [`Effect::Snapshot`] was written here, or why not.
+    /// An [`Effect::Snapshot`] or [`Effect::FlameGraph`] was written here, or why not.
     SnapshotWritten(Result<String, String>),
     /// Something worth one line.
     Note(String),
@@ -114,10 +114,24 @@ pub enum Effect {
     SetSpeed(f32),
     /// Write this text to a file and answer with [`Msg::SnapshotWritten`].
     Snapshot(String),
+    /// Write these stacks as folded text and as a picture, and answer with
+    /// [`Msg::SnapshotWritten`].
+    FlameGraph(Box<FlameGraph>),
     /// What is on the screen now: sources that cost something run only while wanted.
     Wants(Wants),
     /// Read this cgroup's `memory.stat` as soon as may be, on the sweep's thread.
     ReadCgroupNow(Name),
+}
+
+/// Call stacks with what they weigh, as flame graph tools take them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlameGraph {
+    /// What it shows, of when.
+    pub title: String,
+    /// What the weights count: `ns waited`, `samples`.
+    pub unit: &'static str,
+    /// `outermost;...;innermost weight`, one line per stack; names are fit for a terminal.
+    pub folded: Vec<String>,
 }
 
 /// Where a replay is to go.

@@ -30,6 +30,7 @@ enum Item {
     Finding(&'static str),
     Core(RowKey),
     Culprit(stalls::Key),
+    Locks,
     Tracing,
     Cgroups,
 }
@@ -44,6 +45,8 @@ pub(crate) struct Overview {
     rows: Vec<Row>,
     marks: Marks,
     culprits: Culprits,
+    /// What is to be said of lock contention, if anything.
+    locks: Option<Vec<(String, Role)>>,
     /// What was drawn on which line, for the mouse.
     drawn: RefCell<Vec<(u16, Item)>>,
 }
@@ -62,6 +65,7 @@ impl Overview {
                 key.narrow(&mut filter);
                 Reply::Wish(Wish::Stalls(Box::new(filter)))
             }
+            Some(Item::Locks) => Reply::Wish(Wish::Do(ActionId::Locks)),
             Some(Item::Tracing) => Reply::Wish(Wish::Do(ActionId::Tracing)),
             Some(Item::Cgroups) => Reply::Wish(Wish::Do(ActionId::Cgroups)),
             None => Reply::Done,
@@ -76,6 +80,7 @@ impl Overview {
         findings
             .chain(cores)
             .chain(culprits)
+            .chain(self.locks.as_ref().map(|_| Item::Locks))
             .chain([Item::Tracing, Item::Cgroups])
             .collect()
     }
@@ -172,6 +177,7 @@ impl Pane for Overview {
         let drawn = scene.model.cores.ticks().start..window.end;
         self.marks = Marks::of(scene, &drawn);
         self.culprits.refresh(scene);
+        self.locks = crate::locks::brief(scene);
         self.rows = rows::build(scene, &self.wish, &window, &self.marks, &self.cores);
         let items = self.items(scene);
         self.list.set(items);
@@ -260,6 +266,10 @@ impl Pane for Overview {
             16..30 => 4,
             _ => 9u16.max(summary::instances_on(scene).count().min(8) as u16 + 8),
         };
+        let sources = match sources {
+            0 => 0,
+            n => n + u16::from(self.locks.is_some()),
+        };
         // Who stalls the host matters more than what else is on.
         let culprits = match (self.culprits.len() as u16, area.height) {
             (0, _) | (_, 0..10) => 0,
@@ -267,7 +277,7 @@ impl Pane for Overview {
             (n, _) => (n + 1).min(9),
         };
         let sources = match culprits {
-            1.. if area.height < 30 => sources.min(2),
+            1.. if area.height < 30 => sources.min(2 + u16::from(self.locks.is_some())),
             _ => sources,
         };
         let findings = wanted
@@ -326,17 +336,8 @@ impl Pane for Overview {
             let below = Rect::new(area.x, lower.bottom(), area.width, panel);
             vectors::render(scene, below, buf, self.rows.first(), seq);
         }
-        let lines = summary::render(scene, lower, buf);
-        for (y, item) in lines.into_iter().map(|(y, is_tracing)| {
-            (
-                y,
-                if is_tracing {
-                    Item::Tracing
-                } else {
-                    Item::Cgroups
-                },
-            )
-        }) {
+        let lines = summary::render(scene, lower, buf, self.locks.as_deref());
+        for (y, item) in lines {
             let on = Rect::new(area.x, lower.y + y, area.width, 1);
             self.mark(scene, on, buf, item, true);
         }

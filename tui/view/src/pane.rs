@@ -9,7 +9,7 @@ use stalltop_model::{Model, Reason};
 
 use crate::action::{ActionId, Context, Danger};
 use crate::keymap::Keymap;
-use crate::msg::{Effect, Mouse};
+use crate::msg::{Effect, FlameGraph, Mouse};
 use crate::theme::{Role, Theme};
 
 /// The panes.
@@ -21,6 +21,8 @@ pub enum PaneId {
     Cores,
     /// Who held a CPU.
     Stalls,
+    /// What waits for the kernel's locks.
+    Locks,
     /// What traces.
     Tracing,
     /// Memory cgroups.
@@ -59,6 +61,12 @@ pub const PANES: &[PaneInfo] = &[
         title: "Stalls",
         open: ActionId::Stalls,
         stack: &[Context::Stalls, Context::Pane, Context::Everywhere],
+    },
+    PaneInfo {
+        id: PaneId::Locks,
+        title: "Locks",
+        open: ActionId::Locks,
+        stack: &[Context::Locks, Context::Pane, Context::Everywhere],
     },
     PaneInfo {
         id: PaneId::Tracing,
@@ -305,6 +313,11 @@ pub(crate) trait Pane {
 
     /// All of what is open as text, where the screen may show only a part of it.
     fn full_text(&self, _scene: &Scene<'_>) -> Option<Vec<String>> {
+        None
+    }
+
+    /// The stacks that are shown, for a flame graph.
+    fn flame(&self, _scene: &Scene<'_>) -> Option<FlameGraph> {
         None
     }
 

@@ -2,6 +2,7 @@
 
 use crate::cgroups::Cgroups;
 use crate::cores::Cores;
+use crate::locks::Locks;
 use crate::overview::Overview;
 use crate::pane::{Pane, PaneId};
 use crate::stalls::Stalls;
@@ -13,6 +14,7 @@ pub(crate) struct Panes {
     pub overview: Overview,
     pub cores: Cores,
     pub stalls: Stalls,
+    pub locks: Locks,
     pub tracing: Tracing,
     pub cgroups: Cgroups,
 }
@@ -23,6 +25,7 @@ impl Panes {
             PaneId::Overview => &self.overview,
             PaneId::Cores => &self.cores,
             PaneId::Stalls => &self.stalls,
+            PaneId::Locks => &self.locks,
             PaneId::Tracing => &self.tracing,
             PaneId::Cgroups => &self.cgroups,
         }
@@ -33,6 +36,7 @@ impl Panes {
             PaneId::Overview => &mut self.overview,
             PaneId::Cores => &mut self.cores,
             PaneId::Stalls => &mut self.stalls,
+            PaneId::Locks => &mut self.locks,
             PaneId::Tracing => &mut self.tracing,
             PaneId::Cgroups => &mut self.cgroups,
         }

@@ -1,4 +1,4 @@
-//! Pane 4: what traces this host, and for whom; switches for it, and what was switched.
+//! Pane 5: what traces this host, and for whom; switches for it, and what was switched.
 
 mod draw;
 mod journal;

@@ -7,6 +7,8 @@ mod changes;
 
 #[path = "screens/host.rs"]
 mod host;
+#[path = "screens/locks.rs"]
+mod locks;
 #[path = "screens/stalls.rs"]
 mod stalls;
 
@@ -118,8 +120,9 @@ fn every_pane_at_every_size() {
         ("1", "overview"),
         ("2", "cores"),
         ("3", "stalls"),
-        ("4", "tracing"),
-        ("5", "cgroups"),
+        ("4", "locks"),
+        ("5", "tracing"),
+        ("6", "cgroups"),
     ] {
         for (width, height) in SIZES {
             let mut screen = Screen::new(Kind::sick(4), width, height);
@@ -137,8 +140,9 @@ fn every_pane_before_the_first_sample_and_without_privilege() {
         ("1", "overview"),
         ("2", "cores"),
         ("3", "stalls"),
-        ("4", "tracing"),
-        ("5", "cgroups"),
+        ("4", "locks"),
+        ("5", "tracing"),
+        ("6", "cgroups"),
     ] {
         let mut empty = Screen::of(Model::new(), options("night", Depth::True), 80, 24);
         empty.keys(pane);
@@ -213,8 +217,9 @@ fn hostile_names_stay_text() {
     for (pane, name) in [
         ("1", "overview"),
         ("3", "stalls"),
-        ("4", "tracing"),
-        ("5", "cgroups"),
+        ("4", "locks"),
+        ("5", "tracing"),
+        ("6", "cgroups"),
     ] {
         let mut screen = Screen::new(kind, 100, 30);
         screen.keys(pane);
@@ -225,7 +230,7 @@ fn hostile_names_stay_text() {
         });
     }
     let mut screen = Screen::new(kind, 100, 30);
-    screen.keys("5 y");
+    screen.keys("6 y");
     let Effect::Snapshot(text) = &screen.last.list[0] else {
         panic!("{:?}", screen.last)
     };
@@ -240,11 +245,15 @@ fn ascii_is_ascii() {
         "3",
         "4",
         "5",
+        "6",
         "2 down enter",
         "1 ?",
-        "4 :",
+        "5 :",
         "3 enter",
         "3 v",
+        "4 enter",
+        "4 enter v",
+        "4 o",
     ] {
         let mut options = options("mono", Depth::None);
         options.ascii = true;
@@ -293,21 +302,21 @@ fn without_colour_the_cursor_is_still_seen() {
 #[test]
 fn filters_show_what_matches_and_esc_clears() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("4 /").typed("waking");
+    screen.keys("5 /").typed("waking");
     snap!("tracing_typing_a_filter", screen);
     screen.keys("enter");
     assert!(screen.text().contains("sched:sched_waking"));
     assert!(!screen.text().contains("netdata"));
     screen.keys("esc");
     assert!(screen.text().contains("netdata"));
-    screen.keys("5 /").typed("NETDATA").keys("enter");
+    screen.keys("6 /").typed("NETDATA").keys("enter");
     snap!("cgroups_filtered", screen);
 }
 
 #[test]
 fn the_cursor_sticks_to_the_cgroup() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("5 v down down down");
+    screen.keys("6 v down down down");
     let before = screen.text();
     screen.keys("s s s s");
     let mut other = screen.text();
@@ -369,7 +378,7 @@ fn read_only_refuses_and_says_why() {
     let mut options = options("night", Depth::True);
     options.read_only = Some("opened with --read-only".into());
     let mut screen = Screen::of(host::model(Kind::sick(2)), options, 100, 30);
-    for key in ["E", "K", "d", "u", "4 x", "X", "W"] {
+    for key in ["E", "K", "d", "u", "5 x", "X", "W"] {
         screen.keys(key);
         assert_eq!(
             screen
@@ -438,7 +447,7 @@ fn the_palette_runs_what_it_finds() {
 #[test]
 fn help_names_the_keys_and_the_marks() {
     let mut screen = Screen::new(Kind::sick(4), 120, 60);
-    snap!("help_tracing", screen.keys("4 ?"));
+    snap!("help_tracing", screen.keys("5 ?"));
     screen.keys("q");
     assert!(
         screen.text().contains("TRACING"),

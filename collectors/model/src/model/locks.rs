@@ -6,6 +6,7 @@
 //! [`LocksModel::history`]) allocates nothing; [`LocksModel::over`] adds up every lock, stack,
 //! waiter and CPU, and is for what a person looks at, or for what was found already.
 
+pub mod frames;
 mod over;
 #[cfg(test)]
 mod tests;

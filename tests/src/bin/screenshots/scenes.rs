@@ -69,7 +69,7 @@ pub(super) const SCENES: &[Scene] = &[
         rows: 33,
         theme: "night",
         samples: 122,
-        keys: &["4", "K"],
+        keys: &["5", "K"],
         shows: "kprobes/enabled",
     },
     Scene {
@@ -79,7 +79,7 @@ pub(super) const SCENES: &[Scene] = &[
         rows: 20,
         theme: "night",
         samples: 122,
-        keys: &["5"],
+        keys: &["6"],
         shows: "postgresql.service",
     },
 ];

@@ -37,6 +37,18 @@ const MARKS: &[(&str, &str)] = &[
         "in a timeline: a stall ended there, of 50 ms or more, or shorter",
     ),
     (
+        "◆",
+        "in a call stack: it runs through somebody's probe (BPF, kprobe, ftrace, perf)",
+    ),
+    (
+        "~ ?",
+        "of locks: rests in part on samples of short waits; a lock is suspected, not seen",
+    ),
+    (
+        "s/s",
+        "seconds that all waiters together waited per second: 1 keeps one CPU (or task) waiting",
+    ),
+    (
         "▖▚▙█",
         "in a heat map: how much of the cell's time the CPU stalled",
     ),

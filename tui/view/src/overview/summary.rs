@@ -12,15 +12,31 @@ use crate::text;
 use crate::theme::Role;
 use crate::tracing::{Tally, read_by};
 
-/// Draws up to two sections into `area`; gives the lines that stand for something that can
-/// be opened, and whether that is the tracing pane.
-pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Vec<(u16, bool)> {
+use super::Item;
+
+/// Draws the line of the locks, if there is one, and up to two sections into `area`; gives the
+/// lines that stand for something that can be opened.
+pub(super) fn render(
+    scene: &Scene<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+    locks: Option<&[(String, Role)]>,
+) -> Vec<(u16, Item)> {
     let mut out = Vec::new();
     if area.height == 0 {
         return out;
     }
     let mut y = 0;
-    let titled = area.height >= 4;
+    if let Some(parts) = locks {
+        let mut pen = Pen::new(buf, scene.theme, area, y);
+        pen.gap(1).put("LOCKS ", Role::Title);
+        for (text, role) in parts {
+            pen.put(text, *role);
+        }
+        out.push((y, Item::Locks));
+        y += 1;
+    }
+    let titled = area.height >= 4 + y;
     let as_of = match scene.past() {
         Some(_) => format!("as of {}", text::clock(scene.wall_ns())),
         None => String::new(),
@@ -28,14 +44,14 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Vec<(u1
     let newest = scene.as_of_newest();
     let newest = newest.trim_start_matches(", ").to_owned();
     if titled {
-        draw::section(buf, scene.theme, area, y, ("WHAT TRACES", &as_of, "4"));
+        draw::section(buf, scene.theme, area, y, ("WHAT TRACES", &as_of, "5"));
         y += 1;
     }
     let tally = Tally::of(scene.tracing());
     let mut pen = Pen::new(buf, scene.theme, area, y);
     pen.gap(1);
     tally.draw(&mut pen);
-    out.push((y, true));
+    out.push((y, Item::Tracing));
     y += 1;
     let spare = area.height.saturating_sub(y + if titled { 2 } else { 1 });
     let end = y + spare;
@@ -77,14 +93,14 @@ pub(super) fn render(scene: &Scene<'_>, area: Rect, buf: &mut Buffer) -> Vec<(u1
         return out;
     }
     if titled {
-        draw::section(buf, scene.theme, area, y, ("MEMORY CGROUPS", &newest, "5"));
+        draw::section(buf, scene.theme, area, y, ("MEMORY CGROUPS", &newest, "6"));
         y += 1;
     }
     if area.height > y {
         let mut pen = Pen::new(buf, scene.theme, area, y);
         pen.gap(1);
         cgroups(scene, &mut pen);
-        out.push((y, false));
+        out.push((y, Item::Cgroups));
     }
     out
 }

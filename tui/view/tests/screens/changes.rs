@@ -152,7 +152,7 @@ fn esc_leaves_everything_as_it_is() {
 #[test]
 fn dropping_caches_wants_the_word_and_reports() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("5 d");
+    screen.keys("6 d");
     let request = Request::DropCaches { level: None };
     assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
     let plan = drop_plan(request.clone());
@@ -227,7 +227,7 @@ fn an_undo_of_a_moved_value_shows_both_and_asks() {
 #[test]
 fn what_cannot_be_switched_says_who_to_stop() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
-    screen.keys("4 down x");
+    screen.keys("5 down x");
     assert!(asked(&screen).is_empty());
     assert!(
         screen.text().contains("stop the process 812"),
@@ -259,7 +259,7 @@ fn keys_on_rows_ask_for_what_the_row_is() {
         })]
     };
     screen
-        .keys("4 /")
+        .keys("5 /")
         .typed("softirq_entry")
         .keys("enter end x");
     assert_eq!(asked(&screen), off("irq:softirq_entry"));
@@ -320,7 +320,7 @@ fn sources_run_only_while_they_are_looked_at() {
         [],
         "the Overview is content with what comes anyway"
     );
-    screen.keys("4");
+    screen.keys("5");
     let tracing = Wants {
         cpu: None,
         tracing: true,
@@ -351,6 +351,7 @@ fn what_a_change_did_is_told_where_it_was_made() {
             let mut sample = screen.model.now().clone();
             sample.at_ns += 1_000_000_000;
             sample.wall_ns += 1_000_000_000;
+            sample.locks = Reading::Off(Reason::NotAsked);
             screen.model.advance(&mut sample);
             screen.send(Msg::Advanced);
         }
@@ -380,7 +381,7 @@ fn what_a_change_did_is_told_where_it_was_made() {
     for part in [
         "what it did: stalls 22 -> 0 a minute",
         "the load may have ended by itself",
-        "lock wait not measured",
+        "lock wait 3.302 s/s, not measured since",
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }

@@ -1,5 +1,7 @@
 //! A made-up host, sample by sample: the same every time.
 
+#[path = "host_locks.rs"]
+pub(crate) mod locks;
 #[path = "host_stalls.rs"]
 pub(crate) mod stalls;
 
@@ -133,6 +135,7 @@ pub(crate) fn sample(kind: Kind, tick: u64, tracing: &Arc<Tracing>) -> Sample {
     };
     let told = (0..=tick).map(|t| stalls::at(kind, t).len() as u64).sum();
     sample.stalls = stalls::watch(kind, told);
+    sample.locks = locks::at(kind, tick);
     sample.cores.since_ns = if kind.bare { 0 } else { BOOT_NS - 60 * S };
     sample.system.uptime_ns = Reading::Value(sample.at_ns);
     sample.system.load = Reading::Value([1.5, 1.2, 0.9]);

@@ -263,7 +263,7 @@ fn a_time_marked_in_the_heat_map_narrows_every_pane() {
         "{}",
         screen.text()
     );
-    screen.keys("5");
+    screen.keys("6");
     assert!(screen.text().contains(" only 22:42:0"));
     screen.keys("esc");
     assert_eq!(screen.last.list, [Effect::SetPaused(false)]);

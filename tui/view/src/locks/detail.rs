@@ -1,0 +1,606 @@
+//! One lock, stack or waiter in full: exact figures and what is an estimate, who held it, and
+//! the stacks that waited, merged.
+
+use std::cell::RefCell;
+
+use ratatui::buffer::Buffer;
+use ratatui::layout::Rect;
+use stalltop_model::model::locks::{Over, StackSum};
+use stalltop_model::sample::Waits;
+use stalltop_model::{Name, Reading, printable};
+
+use crate::action::{ActionId, Context};
+use crate::draw::{self, Pen};
+use crate::msg::FlameGraph;
+use crate::pane::Scene;
+use crate::text;
+use crate::theme::Role;
+
+use super::flame::Flame;
+use super::icicle::{self, Drawn, Place};
+use super::rows::{self, Key, Of, Row};
+use super::watch::Part;
+use super::{names, when};
+
+/// Waiters and owners that are named.
+const NAMED: usize = 4;
+/// Lines of the tree in a ticket.
+const TICKET: usize = 400;
+/// Cells of the labels at the left.
+const LABEL: usize = 9;
+
+/// What is open.
+#[derive(Debug)]
+pub(super) struct Detail {
+    key: Key,
+    of: Of,
+    title: String,
+    flame: Flame,
+    head: Vec<(&'static str, Vec<Part>)>,
+    place: Place,
+    /// As an indented tree, by wish.
+    tree: bool,
+    /// For how much of the time waits were watched, ns.
+    measured_ns: u64,
+    drawn: RefCell<Drawn>,
+    /// Whether the tree was drawn last: arrows then go from line to line.
+    lines: std::cell::Cell<bool>,
+}
+
+impl Detail {
+    pub(super) fn new(row: &Row, of: Of) -> Self {
+        let kind = match row.kind {
+            "" => String::new(),
+            kind => format!("{kind} "),
+        };
+        Self {
+            key: row.key.clone(),
+            of,
+            title: format!("{kind}{}", row.name),
+            flame: Flame::default(),
+            head: Vec::new(),
+            place: Place::default(),
+            tree: false,
+            measured_ns: 0,
+            drawn: RefCell::default(),
+            lines: std::cell::Cell::default(),
+        }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// The model went on: the same functions stay selected and at the top.
+    pub(super) fn refresh(&mut self, scene: &Scene<'_>, over: &Over<'_>) {
+        let at = self.flame.path(self.place.at);
+        let zoom = self.flame.path(self.place.zoom);
+        self.flame = match self.of {
+            Of::Waits => {
+                let stacks = over.stacks.iter().filter(|s| self.key.has(s));
+                Flame::of(stacks.map(|s| (&s.stack.frames[..], s.waits)))
+            }
+            Of::Samples => {
+                let stacks = over.share.value().into_iter().flat_map(|s| &s.stacks);
+                let stacks = stacks.filter(|s| self.key.has_samples(s));
+                Flame::of(stacks.map(|s| (&s.stack.frames[..], rows::as_waits(s.samples))))
+            }
+        };
+        self.place = Place {
+            at: self.flame.find(&at),
+            zoom: self.flame.find(&zoom),
+        };
+        self.measured_ns = over.measured_ns;
+        self.head = match self.of {
+            Of::Waits => waits(scene, &self.key, over),
+            Of::Samples => samples(scene, &self.key, over),
+        };
+        self.head
+            .push(("time", vec![(when(scene, over), Role::Dim)]));
+    }
+
+    /// Shows everything again; whether it did not.
+    pub(super) fn zoom_out(&mut self) -> bool {
+        let zoomed = self.place.zoom != 0;
+        self.place.zoom = 0;
+        zoomed
+    }
+
+    /// Does what moves in the tree.
+    pub(super) fn act(&mut self, action: ActionId) -> bool {
+        let flame = &self.flame;
+        let Place { zoom, at } = self.place;
+        let first = |at: usize| flame.node(at).children.first().copied().unwrap_or(at);
+        let line = |by: isize| {
+            let lines = flame.lines(zoom);
+            let cursor = lines.iter().position(|l| *l == at).unwrap_or(0);
+            let to = cursor.saturating_add_signed(by).min(lines.len() - 1);
+            lines[to]
+        };
+        let times = |n: usize, step: &dyn Fn(usize) -> usize| (0..n).fold(at, |at, _| step(at));
+        let caller = |at: usize| flame.node(at).parent;
+        let lines = self.lines.get();
+        let page = self.drawn.borrow().len().max(2) - 1;
+        self.place.at = match (action, lines) {
+            (ActionId::Up, true) => line(-1),
+            (ActionId::Down, true) => line(1),
+            (ActionId::PageUp, true) => line(-(page as isize)),
+            (ActionId::PageDown, true) => line(page as isize),
+            (ActionId::Fold, true) | (ActionId::Up, false) => caller(at),
+            (ActionId::Unfold, true) | (ActionId::Down, false) => first(at),
+            (ActionId::Fold, false) => flame.sibling(at, false),
+            (ActionId::Unfold, false) => flame.sibling(at, true),
+            (ActionId::PageUp, false) => times(8, &caller),
+            (ActionId::PageDown, false) => times(8, &first),
+            (ActionId::Top, _) => zoom,
+            (ActionId::Bottom, true) => line(isize::MAX),
+            (ActionId::Bottom, false) => flame.deepest(at),
+            (ActionId::Zoom, _) => {
+                self.place.zoom = at;
+                at
+            }
+            (ActionId::FlameTree, _) => {
+                self.tree = !self.tree;
+                at
+            }
+            _ => return false,
+        };
+        // Past the top of what is shown: show the caller's surroundings too.
+        if !self.flame.is_below(self.place.at, self.place.zoom) {
+            self.place.zoom = self.place.at;
+        }
+        true
+    }
+
+    /// The mouse: selects, and on what is selected zooms.
+    pub(super) fn click(&mut self, column: u16, row: u16) {
+        let hit = self
+            .drawn
+            .borrow()
+            .iter()
+            .find(|(area, _)| area.contains((column, row).into()))
+            .map(|(_, at)| *at);
+        match hit {
+            Some(at) if at == self.place.at => self.place.zoom = at,
+            Some(at) => self.place.at = at,
+            None => {}
+        }
+    }
+
+    pub(super) fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
+        let title = text::cut(&self.title, usize::from(area.width));
+        let end = match self.place.zoom {
+            0 => "Esc closes",
+            _ => "Esc shows all",
+        };
+        draw::section(buf, scene.theme, area, 0, ("WHO WAITS", &title, end));
+        self.drawn.borrow_mut().clear();
+        // The stacks need most of the room.
+        let room = usize::from(area.height.saturating_sub(2));
+        let head = match room {
+            0..4 => 0,
+            room => self.head.len().min(room / 2),
+        };
+        let mut y = 1;
+        for (label, parts) in self.head.iter().take(head) {
+            put(scene, area, buf, y, label, parts);
+            y += 1;
+        }
+        if self.flame.is_empty() {
+            Pen::new(buf, scene.theme, area, y + 1)
+                .gap(3)
+                .put(&self.none(), Role::Dim);
+            return;
+        }
+        put(scene, area, buf, y, "selected", &self.selected(scene));
+        y += 1;
+        let rest = Rect::new(
+            area.x,
+            area.y + y.min(area.height),
+            area.width,
+            area.height.saturating_sub(y),
+        );
+        let as_lines = self.tree || !icicle::fits(rest);
+        self.lines.set(as_lines);
+        let draw = if as_lines {
+            icicle::tree
+        } else {
+            icicle::render
+        };
+        *self.drawn.borrow_mut() = draw(scene, &self.flame, self.place, rest, buf);
+    }
+
+    fn none(&self) -> String {
+        match self.of {
+            Of::Waits => "no stack of it in the time that is shown".to_owned(),
+            Of::Samples => "no sample of it in the time that is shown".to_owned(),
+        }
+    }
+
+    /// The selected function in words.
+    fn selected(&self, scene: &Scene<'_>) -> Vec<Part> {
+        let at = self.place.at;
+        let node = self.flame.node(at);
+        let share = self.flame.share(at);
+        let mut out = vec![(format!("{} % ", text::percent(share)), Role::Strong)];
+        out.push((icicle::label(&self.flame, at), Role::Strong));
+        if let Some(probe) = node.probe {
+            let about = format!(" {} {}", names::PROBE, probe.as_str());
+            out.push((about, Role::Critical));
+        }
+        out.push((" · ".to_owned(), Role::Line));
+        out.push((
+            self.figures(node.weight, node.count, node.longest_ns),
+            Role::Text,
+        ));
+        if node.own > 0 && node.own < node.weight {
+            let own = node.own as f64 / node.weight as f64;
+            let about = format!(" · {} % of it itself", text::percent(own));
+            out.push((about, Role::Dim));
+        }
+        match node.children.len() {
+            0 => out.push((" · innermost".to_owned(), Role::Dim)),
+            1 => {}
+            n => out.push((format!(" · calls {n}"), Role::Dim)),
+        }
+        if at == 0 {
+            let key = scene.key(&[Context::LockDetail], ActionId::Zoom);
+            out.push((format!(" · arrows select, {key} zooms"), Role::Faint));
+        }
+        if at == 0 && self.flame.left_out() > 0 {
+            out.push((
+                " · too many stacks: the lightest left out".to_owned(),
+                Role::Warning,
+            ));
+        }
+        out
+    }
+
+    fn figures(&self, weight: u64, count: u64, longest_ns: u64) -> String {
+        if self.of == Of::Samples {
+            return text::plural(count, "sample");
+        }
+        let per = |n: u64| (self.measured_ns > 0).then(|| n as f64 / self.measured_ns as f64);
+        let count = per(count).map_or(text::NONE.to_owned(), |c| text::rate(c * 1e9));
+        format!(
+            "{}, {count} waits/s, longest {}",
+            names::wait_per_s(per(weight)),
+            text::duration(longest_ns)
+        )
+    }
+
+    /// Everything, for a ticket.
+    pub(super) fn text(&self, scene: &Scene<'_>) -> Vec<String> {
+        let mut out = vec![format!("who waits: {}", self.title)];
+        for (label, parts) in &self.head {
+            let text: String = parts.iter().map(|(t, _)| t.as_str()).collect();
+            out.push(format!("{} {text}", text::left(label, LABEL)));
+        }
+        let selected: String = self.selected(scene).into_iter().map(|(t, _)| t).collect();
+        out.push(format!("{} {selected}", text::left("selected", LABEL)));
+        let lines = self.flame.lines(0);
+        for at in lines.iter().take(TICKET) {
+            let indent = icicle::indent(&self.flame, *at, 0).min(40);
+            let mark = match self.flame.node(*at).probe {
+                Some(_) => "* ",
+                None => "",
+            };
+            out.push(format!(
+                "{} % {}{mark}{}",
+                text::right(&text::percent(self.flame.share(*at)), 6),
+                " ".repeat(indent),
+                icicle::label(&self.flame, *at)
+            ));
+        }
+        if let Some(more) = lines.len().checked_sub(TICKET).filter(|n| *n > 0) {
+            out.push(format!("and {more} more functions"));
+        }
+        out
+    }
+}
+
+fn put(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, y: u16, label: &str, parts: &[Part]) {
+    let mut pen = Pen::new(buf, scene.theme, area, y);
+    if area.width >= 40 {
+        pen.gap(1).left(label, LABEL, Role::Dim);
+    }
+    for (text, role) in parts {
+        pen.put(text, *role);
+    }
+}
+
+/// Exact figures, what rests on samples, waiters, owners, probes.
+fn waits(scene: &Scene<'_>, key: &Key, over: &Over<'_>) -> Vec<(&'static str, Vec<Part>)> {
+    let stacks: Vec<&StackSum<'_>> = over.stacks.iter().filter(|s| key.has(s)).collect();
+    let mut seen = Waits::default();
+    let mut long = Waits::default();
+    let mut sampled = 0u64;
+    for sum in &stacks {
+        seen.add(&sum.waits);
+        long.add(&sum.long);
+        sampled = sampled.saturating_add(sum.sampled);
+    }
+    let lock = over.locks.iter().find(|lock| Key::lock(lock) == *key);
+    let exact = lock.map(|lock| lock.waits);
+    let shown = exact.unwrap_or(seen);
+    let per_s = over.wait_per_s(&shown);
+    let count = over.per_s(&shown).map_or(text::NONE.to_owned(), text::rate);
+    let mut figures = vec![
+        (names::wait_per_s(per_s), Role::Strong),
+        (
+            format!(
+                " · {} in {} · {count}/s · longest {} · mean {}",
+                text::duration(shown.wait_ns),
+                text::plural(shown.count, "wait"),
+                text::duration(shown.longest_ns),
+                names::mean(&shown)
+            ),
+            Role::Text,
+        ),
+    ];
+    let is_exact = exact.is_some() || sampled == 0;
+    let (word, role) = if is_exact {
+        (" · exact", Role::Dim)
+    } else {
+        (" · in part estimated", Role::Notice)
+    };
+    figures.push((word.to_owned(), role));
+    let mut out = vec![("waits", figures)];
+    if sampled > 0 {
+        let about = format!(
+            "{} long waits, {}, each with its stack; the shorter ones by {}",
+            text::count(long.count),
+            text::duration(long.wait_ns),
+            text::plural(sampled, "sample")
+        );
+        out.push(("stacks", vec![(about, Role::Dim)]));
+    } else if exact.is_some_and(|waits| waits.count > seen.count) {
+        let unseen = shown.count - seen.count;
+        let about = format!("{} of them without a stack", text::count(unseen));
+        out.push(("stacks", vec![(about, Role::Dim)]));
+    }
+    if let Some(lock) = lock.filter(|l| l.address != 0 && l.name.value().is_some()) {
+        let about = format!("{:#x}", lock.address);
+        out.push(("address", vec![(about, Role::Dim)]));
+    }
+    if let Some(lock) = lock
+        && let Reading::Off(reason) = lock.name
+    {
+        let fix = reason.fix();
+        let fix = match fix.starts_with("none") {
+            true => String::new(),
+            false => format!(" · fix: {}", text::name(&fix, 200)),
+        };
+        let about = format!("no name: {}{fix}", text::name(&reason.to_string(), 200));
+        out.push(("lock", vec![(about, Role::Dim)]));
+    }
+    out.extend(probes(scene, stacks.iter().map(|s| &s.stack.programs[..])));
+    let waiters = stacks.iter().map(|s| {
+        let who = rows::who(&s.stack.comm, s.stack.tgid);
+        (who, s.waits.wait_ns)
+    });
+    out.extend(shares("waiters", waiters, seen.wait_ns));
+    out.extend(owners(&stacks));
+    out
+}
+
+/// The same of samples.
+fn samples(scene: &Scene<'_>, key: &Key, over: &Over<'_>) -> Vec<(&'static str, Vec<Part>)> {
+    let Some(share) = over.share.value() else {
+        return Vec::new();
+    };
+    let stacks = || share.stacks.iter().filter(|s| key.has_samples(s));
+    let of = |suspected: bool| -> u64 {
+        let of = stacks().filter(|s| s.stack.suspected == suspected);
+        of.map(|s| s.samples).sum()
+    };
+    let part = |n: u64| text::percent(n as f64 / share.samples.max(1) as f64);
+    let (in_lock, suspected) = (of(false), of(true));
+    let mut out = vec![(
+        "samples",
+        vec![
+            (
+                format!("{} % in lock slow paths", part(in_lock)),
+                Role::Strong,
+            ),
+            (
+                format!(
+                    " · {} of {} by {}: a share of samples, not a time",
+                    text::count(in_lock),
+                    text::count(share.samples),
+                    text::name(share.source, 60)
+                ),
+                Role::Dim,
+            ),
+        ],
+    )];
+    if suspected > 0 {
+        let about = format!(
+            "{} % ({}) taken as interrupts came back on: a lock is suspected, not seen",
+            part(suspected),
+            text::count(suspected)
+        );
+        out.push(("irqs off", vec![(about, Role::Notice)]));
+    }
+    out.extend(probes(scene, stacks().map(|s| &s.stack.programs[..])));
+    let waiters = stacks().map(|s| (rows::who(&s.stack.comm, s.stack.tgid), s.samples));
+    out.extend(shares("tasks", waiters, in_lock.saturating_add(suspected)));
+    out
+}
+
+/// The BPF programs that stacks run through, with who holds them.
+fn probes<'b>(
+    scene: &Scene<'_>,
+    of: impl Iterator<Item = &'b [u32]>,
+) -> Vec<(&'static str, Vec<Part>)> {
+    let mut ids: Vec<u32> = Vec::new();
+    for id in of.flatten() {
+        if !ids.contains(id) {
+            ids.push(*id);
+        }
+    }
+    let line = |id: &u32| {
+        let about = match names::program(scene, *id) {
+            Some(program) => {
+                let on = program.attached.first().map_or(String::new(), |a| {
+                    format!(" on {}:{}", printable(&a.kind), text::name(&a.target, 60))
+                });
+                let holder = program.holders.first();
+                let unit = holder.map_or(String::new(), |h| {
+                    format!(" · {}", text::name(&h.owner.name, 60))
+                });
+                format!(
+                    "prog {id} {}{on},{}{unit}",
+                    text::name(&program.name, 20),
+                    names::held_by(program).trim_start_matches(',')
+                )
+            }
+            None => format!("prog {id}: gone, or not to be read"),
+        };
+        let mark = (format!("{} ", names::PROBE), Role::Critical);
+        ("through", vec![mark, (about, Role::Critical)])
+    };
+    ids.iter().take(NAMED).map(line).collect()
+}
+
+/// Who has which part of it: `netdata[812] 61.2 %, ...`.
+fn shares(
+    label: &'static str,
+    of: impl Iterator<Item = (String, u64)>,
+    all: u64,
+) -> Option<(&'static str, Vec<Part>)> {
+    let mut sums: Vec<(String, u64)> = Vec::new();
+    for (who, n) in of {
+        match sums.iter_mut().find(|(have, _)| *have == who) {
+            Some((_, sum)) => *sum = sum.saturating_add(n),
+            None => sums.push((who, n)),
+        }
+    }
+    sums.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let parts: Vec<String> = sums
+        .iter()
+        .take(NAMED)
+        .map(|(who, n)| {
+            let share = *n as f64 / all.max(1) as f64;
+            format!("{} {} %", text::cut(who, 40), text::percent(share))
+        })
+        .collect();
+    let more = match sums.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        n => format!(", {n} more"),
+    };
+    let about = format!("{}{more}", parts.join(", "));
+    (!sums.is_empty()).then(|| (label, vec![(about, Role::Text)]))
+}
+
+/// Who held the lock while others waited.
+fn owners(stacks: &[&StackSum<'_>]) -> Vec<(&'static str, Vec<Part>)> {
+    let mut sums: Vec<(u32, &Name, u64, &[Name])> = Vec::new();
+    for (owner, count) in stacks.iter().flat_map(|s| &s.owners) {
+        match sums
+            .iter_mut()
+            .find(|s| s.0 == owner.pid && s.1 == &owner.comm)
+        {
+            Some(sum) => {
+                sum.2 = sum.2.saturating_add(*count);
+                // A later look may have found it in the kernel.
+                if sum.3.is_empty() {
+                    sum.3 = &owner.frames;
+                }
+            }
+            None => sums.push((owner.pid, &owner.comm, *count, &owner.frames)),
+        }
+    }
+    sums.sort_by_key(|(pid, _, count, _)| (std::cmp::Reverse(*count), *pid));
+    let all = sums.iter().fold(0u64, |all, s| all.saturating_add(s.2));
+    let line = |(pid, comm, count, frames): &(u32, &Name, u64, &[Name])| {
+        let who = match comm.is_empty() {
+            true => format!("thread {pid}, gone"),
+            false => format!("{}[{pid}]", text::name(comm, 24)),
+        };
+        let mut parts = vec![
+            (who, Role::Strong),
+            (
+                format!(" in {} of {} looks", text::count(*count), text::count(all)),
+                Role::Dim,
+            ),
+        ];
+        if !frames.is_empty() {
+            let stack: Vec<String> = frames
+                .iter()
+                .take(12)
+                .map(|f| names::function(f, 80))
+                .collect();
+            let about = format!(" · after the fact in {}", stack.join(" < "));
+            parts.push((about, Role::Text));
+        }
+        ("held by", parts)
+    };
+    sums.iter().take(NAMED).map(line).collect()
+}
+
+/// The stacks behind a row (or all) for a flame graph; none where there is no stack.
+pub(super) fn flame_graph(
+    scene: &Scene<'_>,
+    over: &Over<'_>,
+    key: &Key,
+    of: Of,
+    what: &str,
+) -> Option<FlameGraph> {
+    let mut folded = Vec::new();
+    match of {
+        Of::Waits => {
+            for sum in over.stacks.iter().filter(|s| key.has(s)) {
+                let stack = sum.stack;
+                folded.push(fold(&stack.comm, &stack.frames, None, sum.waits.wait_ns));
+            }
+        }
+        Of::Samples => {
+            let stacks = over.share.value().into_iter().flat_map(|s| &s.stacks);
+            for sum in stacks.filter(|s| key.has_samples(s)) {
+                let stack = sum.stack;
+                let mark = stack
+                    .suspected
+                    .then_some("[interrupts off, lock suspected]");
+                folded.push(fold(&stack.comm, &stack.frames, mark, sum.samples));
+            }
+        }
+    }
+    if folded.is_empty() {
+        return None;
+    }
+    let (of, unit) = match of {
+        Of::Waits => ("waits for kernel locks, by time", "ns"),
+        Of::Samples => ("samples in lock slow paths", "samples"),
+    };
+    let host = scene.model.header().map_or(String::new(), |h| {
+        format!(", {}", text::name(&h.host.hostname, 40))
+    });
+    Some(FlameGraph {
+        title: format!("{what}: {of}{host}, {}", when(scene, over)),
+        unit,
+        folded,
+    })
+}
+
+/// `comm;outermost;...;innermost weight`: the separator is taken out of names.
+fn fold(comm: &str, frames: &[Name], mark: Option<&str>, weight: u64) -> String {
+    let mut out = printable(comm).replace(';', ":");
+    if out.is_empty() {
+        out.push('-');
+    }
+    for frame in frames.iter().rev() {
+        out.push(';');
+        out.push_str(&printable(frame).replace(';', ":"));
+    }
+    if let Some(mark) = mark {
+        out.push(';');
+        out.push_str(mark);
+    }
+    out.push_str(&format!(" {weight}"));
+    out
+}

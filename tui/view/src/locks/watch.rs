@@ -1,0 +1,242 @@
+//! What is watched, what cannot be seen on this host and why, and what tells of it instead.
+
+use stalltop_model::Reason;
+use stalltop_model::model::locks::{Over, ShareSum};
+use stalltop_model::sample::{LockTracer, LockWaits, LockWatch, Waits};
+
+use crate::glyph;
+use crate::pane::Scene;
+use crate::text;
+use crate::theme::Role;
+
+use super::rows::By;
+
+/// Some text and how it is painted.
+pub(super) type Part = (String, Role);
+
+/// A line, with what follows on it where there is room, and below it where there is not.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Line {
+    pub parts: Vec<Part>,
+    pub more: Vec<Part>,
+    /// Whether what follows may be left out where there are few rows.
+    pub optional: bool,
+}
+
+impl Line {
+    fn of(parts: Vec<Part>) -> Self {
+        Self {
+            parts,
+            ..Self::default()
+        }
+    }
+
+    /// Something that is not seen, with what mends it.
+    fn gap(what: &str, reason: &Reason) -> Self {
+        let fix = reason.fix();
+        Self {
+            // What nothing mends needs no second line.
+            optional: fix.starts_with("none"),
+            parts: vec![
+                ("○ ".into(), Role::Faint),
+                (format!("{what}: "), Role::Dim),
+                (
+                    text::name(&reason.to_string(), 300).into_owned(),
+                    Role::Warning,
+                ),
+            ],
+            more: vec![
+                ("fix: ".into(), Role::Dim),
+                (text::name(&fix, 300).into_owned(), Role::Strong),
+            ],
+        }
+    }
+}
+
+/// The lines under the title, what matters most first.
+pub(super) fn lines(scene: &Scene<'_>, over: &Over<'_>) -> Vec<Line> {
+    let Some(locks) = scene.sample().locks.value() else {
+        return Vec::new();
+    };
+    let watch = &locks.watch;
+    let mut out = vec![tracer(watch, over)];
+    match watch.hidden.as_ref() {
+        Ok(hidden) => {
+            for hidden in hidden {
+                let what = format!("not visible here: {}", text::name(&hidden.what, 80));
+                out.push(Line::gap(&what, &hidden.why));
+            }
+        }
+        // Without a tracer that is told already.
+        Err(_) if watch.tracer.value().is_none() => {}
+        Err(Reason::NotAsked | Reason::Starting) => {}
+        Err(reason) => out.push(Line::gap("what this host hides is not known", reason)),
+    }
+    match over.share.as_ref() {
+        Ok(share) => out.extend(shares(share)),
+        Err(_) if over.windows == 0 => {}
+        Err(reason) => out.push(Line::gap("no sample share", reason)),
+    }
+    out
+}
+
+/// How waits are traced.
+fn tracer(watch: &LockWatch, over: &Over<'_>) -> Line {
+    let mut parts = match watch.tracer.as_ref() {
+        Ok(LockTracer::Always) => vec![("traced all the time".to_owned(), Role::Text)],
+        Ok(LockTracer::Windows) => {
+            let (of, all) = (over.measured_ns, over.span_ns.max(1));
+            let part = of as f64 / all as f64;
+            let about = format!(
+                "traced in windows: {} % of the time, rates are of those",
+                text::percent(part)
+            );
+            vec![(about, Role::Notice)]
+        }
+        Ok(LockTracer::Paused) => {
+            vec![(
+                "not traced now: --locks says not to".to_owned(),
+                Role::Notice,
+            )]
+        }
+        Err(reason) => {
+            let mut line = Line::gap("waits are not traced", reason);
+            if over.share.value().is_some() {
+                line.parts[0] = ("○ instead the sample share; ".into(), Role::Notice);
+            }
+            return line;
+        }
+    };
+    let lost = watch
+        .overflowed
+        .saturating_add(watch.unpaired)
+        .saturating_add(watch.missed.get().unwrap_or(0));
+    let role = if lost > 0 { Role::Warning } else { Role::Dim };
+    parts.push((format!(" · lost {}", text::count(lost)), role));
+    if lost > 0 {
+        let why = [
+            (watch.unpaired, "unpaired"),
+            (watch.overflowed, "without a place"),
+            (watch.missed.get().unwrap_or(0), "left out by the kernel"),
+        ];
+        let some = why.iter().filter(|(n, _)| *n > 0);
+        let some: Vec<String> = some
+            .map(|(n, what)| format!("{} {what}", text::count(*n)))
+            .collect();
+        parts.push((format!(" ({})", some.join(", ")), Role::Dim));
+    }
+    let mut more = Vec::new();
+    if watch.long_ns > 0 {
+        let every = match watch.every {
+            0 => String::new(),
+            1 => ", of every shorter one".to_owned(),
+            n => format!(", of one in {n} shorter ones"),
+        };
+        let about = format!(
+            "stacks of waits from {}{every}",
+            text::duration(watch.long_ns)
+        );
+        more.push((about, Role::Dim));
+    }
+    if let Some(ns) = watch.ns_per_wait.get() {
+        more.push((format!(" · {ns} ns a wait"), Role::Dim));
+    }
+    Line {
+        parts,
+        more,
+        optional: true,
+    }
+}
+
+/// The share of samples, and apart from it what is only suspected.
+fn shares(share: &ShareSum<'_>) -> Vec<Line> {
+    let of = |n: u64| {
+        format!(
+            "{} %",
+            text::percent(n as f64 / share.samples.max(1) as f64)
+        )
+    };
+    if share.samples == 0 {
+        return vec![Line::of(vec![(
+            "sample share: no sample of a busy cpu".into(),
+            Role::Dim,
+        )])];
+    }
+    let busy = share.in_lock.saturating_mul(20) >= share.samples;
+    let first = vec![
+        ("sample share ".into(), Role::Dim),
+        (
+            of(share.in_lock),
+            if busy { Role::Warning } else { Role::Text },
+        ),
+        (" in lock slow paths, of ".into(), Role::Dim),
+        (text::count(share.samples), Role::Dim),
+        (format!(" by {}", text::name(share.source, 60)), Role::Dim),
+    ];
+    let mut out = vec![Line::of(first)];
+    if share.nmi && share.suspected == 0 {
+        return out;
+    }
+    let some = share.suspected > 0;
+    let busy = share.suspected.saturating_mul(20) >= share.samples;
+    let about = match some {
+        true => format!(
+            "{} of them, taken as interrupts came back on",
+            text::count(share.suspected)
+        ),
+        false => "none; without NMI, waits with interrupts off show in no other way".to_owned(),
+    };
+    out.push(Line::of(vec![
+        ("interrupts off, lock suspected ".into(), Role::Dim),
+        (
+            of(share.suspected),
+            match (busy, some) {
+                (true, _) => Role::Warning,
+                (_, true) => Role::Notice,
+                _ => Role::Text,
+            },
+        ),
+        (format!(" · {about}"), Role::Dim),
+    ]));
+    out
+}
+
+/// Waits that no row of the table has.
+pub(super) fn rest(by: By, over: &Over<'_>) -> String {
+    let waits = |waits: &Waits, what: &str| match waits.count {
+        0 => String::new(),
+        n => format!(
+            "{} more {what}, {}",
+            text::plural(n, "wait"),
+            text::duration(waits.wait_ns)
+        ),
+    };
+    match by {
+        By::Lock => waits(&over.rest, "of locks not listed"),
+        By::Stack | By::Waiter => waits(&over.unseen, "without a stack"),
+        By::Cpu => String::new(),
+    }
+}
+
+/// How long the waits of a kind were: cells by power of two, and from where to where.
+pub(super) fn histogram(kind: &LockWaits) -> (String, String) {
+    let first = kind.hist.iter().position(|n| *n > 0);
+    let last = kind.hist.iter().rposition(|n| *n > 0);
+    let (Some(first), Some(last)) = (first, last) else {
+        return Default::default();
+    };
+    // As many cells as there are doublings of a wait that anybody has seen.
+    let last = last.min(first + 31);
+    let of = &kind.hist[first..=last];
+    let most = of.iter().copied().max().unwrap_or(1).max(1);
+    let cell = |n: &u64| match n {
+        0 => " ",
+        // By order of magnitude: the few long ones matter as much as the many short ones.
+        n => glyph::block(((*n as f64).ln_1p() / (most as f64).ln_1p()).min(0.999)),
+    };
+    let bound = |i: usize| text::duration(1u64 << i.min(63));
+    (
+        of.iter().map(cell).collect(),
+        format!("{}-{}", bound(first), bound(last + 1)),
+    )
+}
