@@ -3,6 +3,7 @@
 //! Rules are pure functions over the [`Model`]. A healthy host has no finding.
 
 mod cores;
+mod locks;
 mod memory;
 mod stalls;
 mod tracing;
@@ -98,6 +99,11 @@ pub struct Rule {
 /// All rules.
 pub const RULES: &[Rule] = &[
     Rule {
+        id: "probe-storm",
+        doc: "somebody's probes make CPUs wait for locks, or cost much",
+        check: locks::probe_storm,
+    },
+    Rule {
         id: "statistics-stalls",
         doc: "one process's reads of kernel statistics stall CPUs",
         check: stalls::statistics,
@@ -111,6 +117,16 @@ pub const RULES: &[Rule] = &[
         id: "caches-dropped",
         doc: "what the last drop of caches did to stalls",
         check: stalls::caches_dropped,
+    },
+    Rule {
+        id: "lock-contention",
+        doc: "CPUs or tasks wait for the kernel's locks",
+        check: locks::contention,
+    },
+    Rule {
+        id: "change-effect",
+        doc: "what the last change did",
+        check: locks::changed,
     },
     Rule {
         id: "late-softirqs",
