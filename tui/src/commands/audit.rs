@@ -1,4 +1,6 @@
-//! `stalltop audit`: what traces on this host, and who holds it.
+//! `stalltop audit`: what traces on this host, who holds it, and what it costs.
+
+mod costs;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -7,10 +9,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use stalltop_collectors::Env;
-use stalltop_collectors::tracing::TracingCollector;
 use stalltop_model::sample::{
-    BpfObjects, BpfProgram, Event, Holder, Instance, KernelProbe, KernelProbeKind, KernelProbes,
-    OwnerKind, Tracefs, Tracing,
+    BpfObjects, BpfProgram, Costs, Event, Holder, Instance, KernelProbe, KernelProbeKind,
+    KernelProbes, OwnerKind, Tracefs, Tracing,
 };
 use stalltop_model::units::Count;
 use stalltop_model::{Reading, Reason, printable};
@@ -18,17 +19,32 @@ use stalltop_model::{Reading, Reason, printable};
 /// So many events of a subsystem are listed; more are summed up unless `--all` is given.
 const MANY: usize = 12;
 
+/// Windows in which costs are measured: a deviation needs two.
+const WINDOWS: u32 = 3;
+
+/// What is printed as JSON: the tracing state, and beside its parts what they cost.
+#[derive(serde::Serialize)]
+struct Audit<'a> {
+    #[serde(flatten)]
+    tracing: &'a Tracing,
+    costs: &'a Costs,
+}
+
 /// Prints the state, as text or as one JSON object. Fails, with the reasons printed, only where
 /// nothing at all is known.
 pub(crate) fn run(json: bool, all: bool, root: &Path) -> anyhow::Result<ExitCode> {
-    let tracing = TracingCollector::new(&Env::at(root)).scan_all();
+    let (tracing, costs) = stalltop_collectors::costs::once(&Env::at(root), WINDOWS);
     let mut out = io::BufWriter::new(io::stdout().lock());
     let printed = if json {
-        serde_json::to_writer_pretty(&mut out, &*tracing)
+        let audit = Audit {
+            tracing: &tracing,
+            costs: &costs,
+        };
+        serde_json::to_writer_pretty(&mut out, &audit)
             .map_err(io::Error::from)
             .and_then(|()| writeln!(out))
     } else {
-        print(&mut out, &tracing, all)
+        print(&mut out, &tracing, &costs, all)
     };
     printed
         .and_then(|()| out.flush())
@@ -43,13 +59,25 @@ pub(crate) fn run(json: bool, all: bool, root: &Path) -> anyhow::Result<ExitCode
     })
 }
 
-fn print(out: &mut impl Write, tracing: &Tracing, all: bool) -> io::Result<()> {
-    let list = if all { all_events } else { events };
-    part(out, "EVENTS (tracefs)", &tracing.tracefs, list)?;
+fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> io::Result<()> {
+    let many = if all { usize::MAX } else { MANY };
+    part(out, "EVENTS (tracefs)", &tracing.tracefs, |out, tracefs| {
+        events(out, tracefs, costs, many)
+    })?;
     writeln!(out, "  perf users of events without BPF: not looked for")?;
-    part(out, "DYNAMIC EVENTS (tracefs)", &tracing.tracefs, dynamic)?;
+    part(
+        out,
+        "DYNAMIC EVENTS (tracefs)",
+        &tracing.tracefs,
+        |out, t| dynamic(out, t, costs),
+    )?;
+    costs::estimates(out, costs)?;
     part(out, "KERNEL PROBES (debugfs)", &tracing.kprobes, kprobes)?;
-    part(out, "BPF PROGRAMS", &tracing.bpf, bpf)?;
+    part(out, "BPF PROGRAMS", &tracing.bpf, |out, b| {
+        bpf(out, b, costs)
+    })?;
+    costs::maps(out, costs, all)?;
+    costs::holders(out, tracing, costs)?;
     totals(out, tracing)
 }
 
@@ -86,7 +114,7 @@ fn part<T, W: Write>(
     out: &mut W,
     heading: &str,
     reading: &Reading<T>,
-    print: fn(&mut W, &T) -> io::Result<()>,
+    print: impl FnOnce(&mut W, &T) -> io::Result<()>,
 ) -> io::Result<()> {
     writeln!(out, "{heading}")?;
     match reading {
@@ -104,15 +132,7 @@ fn not_known(out: &mut impl Write, what: &str, reason: &Reason) -> io::Result<()
     )
 }
 
-fn events(out: &mut impl Write, tracefs: &Tracefs) -> io::Result<()> {
-    events_up_to(out, tracefs, MANY)
-}
-
-fn all_events(out: &mut impl Write, tracefs: &Tracefs) -> io::Result<()> {
-    events_up_to(out, tracefs, usize::MAX)
-}
-
-fn events_up_to(out: &mut impl Write, tracefs: &Tracefs, many: usize) -> io::Result<()> {
+fn events(out: &mut impl Write, tracefs: &Tracefs, costs: &Costs, many: usize) -> io::Result<()> {
     for instance in &tracefs.instances {
         let on = instance.events.iter().filter(|e| e.state.is_on()).count();
         write!(out, "  {}: ", place(instance))?;
@@ -130,7 +150,8 @@ fn events_up_to(out: &mut impl Write, tracefs: &Tracefs, many: usize) -> io::Res
         } else {
             ""
         };
-        writeln!(out, "{}{ours}", state(instance))?;
+        let cost = costs::of_instance(costs, &instance.name);
+        writeln!(out, "{}{ours}{cost}", state(instance))?;
         let mut systems: BTreeMap<&str, Vec<&Event>> = BTreeMap::new();
         for event in &instance.events {
             systems.entry(&event.system).or_default().push(event);
@@ -233,7 +254,7 @@ fn state(instance: &Instance) -> String {
     text
 }
 
-fn dynamic(out: &mut impl Write, tracefs: &Tracefs) -> io::Result<()> {
+fn dynamic(out: &mut impl Write, tracefs: &Tracefs, costs: &Costs) -> io::Result<()> {
     if tracefs.dynamic.is_empty() {
         return writeln!(out, "  none");
     }
@@ -251,7 +272,11 @@ fn dynamic(out: &mut impl Write, tracefs: &Tracefs) -> io::Result<()> {
         if let Some(misses) = event.misses.get().filter(|n| *n > 0) {
             write!(out, ", {} missed", Count(misses))?;
         }
-        writeln!(out)?;
+        writeln!(
+            out,
+            "{}",
+            costs::of_dynamic(costs, &event.group, &event.name)
+        )?;
     }
     Ok(())
 }
@@ -291,7 +316,7 @@ fn kprobe(probe: &KernelProbe) -> String {
     text
 }
 
-fn bpf(out: &mut impl Write, bpf: &BpfObjects) -> io::Result<()> {
+fn bpf(out: &mut impl Write, bpf: &BpfObjects, costs: &Costs) -> io::Result<()> {
     if let Reading::Off(reason) = &bpf.holders {
         not_known(out, "who holds them is ", reason)?;
     }
@@ -301,8 +326,9 @@ fn bpf(out: &mut impl Write, bpf: &BpfObjects) -> io::Result<()> {
     for program in &bpf.programs {
         writeln!(
             out,
-            "  {}",
-            bpf_program(program, bpf.holders.value().is_some())
+            "  {}{}",
+            bpf_program(program, bpf.holders.value().is_some()),
+            costs::of_program(costs, program.id),
         )?;
     }
     let known = |id: u32| bpf.programs.iter().any(|p| p.id == id);
