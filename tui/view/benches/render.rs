@@ -1,4 +1,5 @@
-//! What drawing the screen costs, at 2, 128 and 1,024 CPUs, and with 4,096 stalls.
+//! What drawing the screen costs, at 2, 128 and 1,024 CPUs, with 4,096 stalls, and with many
+//! stacks that wait for locks.
 
 #[path = "../tests/screens/host.rs"]
 mod host;
@@ -7,8 +8,8 @@ use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use host::Kind;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
-use stalltop_model::Frame;
-use stalltop_model::sample::Stall;
+use stalltop_model::sample::{LockStack, Stall};
+use stalltop_model::{Frame, Reading};
 use stalltop_view::{App, Depth, Feed, Keymap, Msg, Options, Theme};
 
 fn render(c: &mut Criterion) {
@@ -79,6 +80,57 @@ fn many_stalls(c: &mut Criterion) {
     group.finish();
 }
 
+/// Windows of 500 stacks of 120 functions each, nearly none in common.
+fn many_waits(c: &mut Criterion) {
+    let kind = Kind {
+        ticks: 12,
+        ..Kind::sick(512)
+    };
+    let mut model = host::model(kind);
+    let tracing = std::sync::Arc::clone(&model.now().tracing);
+    for tick in kind.ticks..kind.ticks + 10 {
+        let mut window = host::locks::window(kind, tick);
+        let one = window.stacks.first().cloned();
+        window.stacks = (0..500u32)
+            .filter_map(|i| {
+                let frames =
+                    (0..120).map(|f| format!("f{}_{f}", if f < 60 { i } else { f }).into());
+                Some(LockStack {
+                    frames: frames.collect(),
+                    tgid: i,
+                    ..one.clone()?
+                })
+            })
+            .collect();
+        let mut sample = host::sample(kind, tick, &tracing);
+        sample.locks = Reading::Value(std::sync::Arc::new(window));
+        model.advance(&mut sample);
+    }
+    let mut group = c.benchmark_group("500 stacks a window");
+    for (name, keys) in [
+        ("by lock", "4"),
+        ("by stack", "4 v"),
+        ("by cpu", "4 v v v"),
+        ("flame graph", "4 enter"),
+        ("tree", "4 enter v"),
+        ("overview", "1"),
+    ] {
+        let mut app = app();
+        app.update(Msg::Resize(200, 60), &model);
+        for key in keys.split(' ') {
+            app.update(Msg::Key(key.parse().expect("a key")), &model);
+        }
+        let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
+        group.bench_function(BenchmarkId::new("update", name), |b| {
+            b.iter(|| app.update(Msg::Advanced, &model));
+        });
+        group.bench_function(BenchmarkId::new("draw", name), |b| {
+            b.iter(|| terminal.draw(|frame| app.render(&model, frame)).map(|_| ()));
+        });
+    }
+    group.finish();
+}
+
 fn app() -> App {
     App::new(Options {
         theme: Theme::named("night", Depth::True).unwrap_or_default(),
@@ -91,5 +143,5 @@ fn app() -> App {
     })
 }
 
-criterion_group!(benches, render, many_stalls);
+criterion_group!(benches, render, many_stalls, many_waits);
 criterion_main!(benches);

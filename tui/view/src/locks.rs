@@ -7,7 +7,9 @@
 mod brief;
 mod detail;
 mod draw;
+mod figures;
 mod flame;
+mod folded;
 mod icicle;
 mod names;
 mod rows;
@@ -270,7 +272,7 @@ impl Pane for Locks {
             Some(detail) => (detail.key(), detail.title().to_owned()),
             None => (&Key::All, "all locks".to_owned()),
         };
-        detail::flame_graph(scene, &over(scene), key, self.of(), &what)
+        folded::flame_graph(scene, &over(scene), key, self.of(), &what)
     }
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {

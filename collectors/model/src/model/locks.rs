@@ -207,7 +207,7 @@ impl LocksModel {
 
     /// Everything that waited in a stretch of time, added up (see [`Self::between`]).
     pub fn over(&self, from_ns: u64, to_ns: u64) -> Over<'_> {
-        Over::new(self.between(from_ns, to_ns))
+        Over::new(&self.between(from_ns, to_ns))
     }
 
     /// Contention in those windows that lie wholly in `(from_ns, to_ns]`, all locks together:

@@ -62,9 +62,7 @@ pub(super) fn function(frame: &str, max: usize) -> String {
 /// Who is behind a stack's programs: `netdata[812] prog 41 tcp_sendmsg`; else what kind of
 /// probe it runs through.
 pub(super) fn probe(scene: &Scene<'_>, frames: &[Name], programs: &[u32]) -> Option<String> {
-    let known = programs
-        .iter()
-        .find_map(|id| Some((*id, program(scene, *id))));
+    let known = programs.first().map(|id| (*id, program(scene, *id)));
     match known {
         Some((id, Some(program))) => {
             // The holder first: it is what can be stopped, and columns are narrow.
@@ -135,7 +133,7 @@ mod tests {
     fn rates_of_time_have_their_unit() {
         assert_eq!(wait_per_s(None), "–");
         assert_eq!(wait_per_s(Some(0.0)), "0");
-        assert_eq!(wait_per_s(Some(3.14)), "3.1 s/s");
+        assert_eq!(wait_per_s(Some(3.12)), "3.1 s/s");
         assert_eq!(wait_per_s(Some(0.0413)), "41.3 ms/s");
         assert_eq!(wait_per_s(Some(1e-7)), "100 ns/s");
     }

@@ -355,8 +355,8 @@ fn row(key: Key, name: String, waits: Waits) -> Row {
 }
 
 impl Row {
-    /// Who waits most, and in which function; the first probe that any of the stacks runs
-    /// through.
+    /// Who waits most, and in which function; the heaviest probe that stacks run through, unless
+    /// it is next to nothing of the row.
     fn top<'b, 'a: 'b>(
         &mut self,
         scene: &Scene<'_>,
@@ -367,6 +367,9 @@ impl Row {
             if i == 0 {
                 self.waiter = who(&stack.comm, stack.tgid);
                 self.function = caller(&stack.frames);
+            }
+            if sum.waits.wait_ns < self.waits.wait_ns / 20 {
+                return;
             }
             self.probe = names::probe(scene, &stack.frames, &stack.programs);
             if self.probe.is_some() {

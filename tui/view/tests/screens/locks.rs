@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use stalltop_model::sample::{LockStack, Locks, Waits};
-use stalltop_model::{Model, Name, Reading};
+use stalltop_model::sample::{Hidden, LockKind, LockStack, LockTracer, LockWatch, Locks, Waits};
+use stalltop_model::{Model, Name, Reading, Reason};
 use stalltop_view::{Depth, Effect, Mouse, MouseKind, Msg, Wants};
 
 use super::host::{self, Kind};
@@ -20,6 +20,48 @@ fn model(kind: Kind, window: impl Fn(u64) -> Locks) -> Model {
         model.advance(&mut sample);
     }
     model
+}
+
+/// What a kernel before 5.19 shows: no tracepoint, samples only.
+fn without_tracepoints(kind: Kind, tick: u64) -> Locks {
+    let missing = || Reason::KernelTooOld {
+        need: "5.19".into(),
+        have: "5.10.0".into(),
+    };
+    let all = host::locks::window(kind, tick);
+    Locks {
+        watch: LockWatch {
+            tracer: Reading::Off(missing()),
+            hidden: Reading::Off(missing()),
+            ..LockWatch::default()
+        },
+        window: tick,
+        at_ns: all.at_ns,
+        span_ns: all.span_ns,
+        share: all.share,
+        ..Locks::default()
+    }
+}
+
+/// A virtual machine without paravirtual spinlocks, traced in windows.
+fn virtual_machine(kind: Kind, tick: u64) -> Locks {
+    let mut all = host::locks::window(kind, tick);
+    let spins = |k: LockKind| k == LockKind::Spin;
+    all.watch.tracer = Reading::Value(LockTracer::Windows);
+    all.watch.overflowed = 12;
+    all.watch.hidden = Reading::Value(vec![Hidden {
+        what: "spinlocks".into(),
+        kinds: vec![LockKind::Spin],
+        why: Reason::KernelDoesNotSay {
+            what: "spin waits of a virtual machine without paravirtual spinlocks".into(),
+        },
+    }]);
+    all.measured_ns /= 20;
+    all.kinds.retain(|k| !spins(k.kind));
+    all.locks.retain(|l| !spins(l.kind));
+    all.stacks.retain(|s| !spins(s.kind));
+    all.unseen = Waits::default();
+    all
 }
 
 fn screen(model: Model, width: u16, height: u16) -> Screen {
@@ -105,11 +147,7 @@ fn the_selected_function_stays_while_time_goes_on() {
 #[test]
 fn before_the_tracepoints_there_is_the_sample_share() {
     let kind = Kind::sick(4);
-    let mut old = screen(
-        model(kind, |t| host::locks::without_tracepoints(kind, t)),
-        100,
-        30,
-    );
+    let mut old = screen(model(kind, |t| without_tracepoints(kind, t)), 100, 30);
     snap!("locks_without_tracepoints", old);
     let text = old.text();
     assert!(
@@ -127,11 +165,7 @@ fn before_the_tracepoints_there_is_the_sample_share() {
 #[test]
 fn kinds_that_do_not_show_are_named() {
     let kind = Kind::sick(4);
-    let mut vm = screen(
-        model(kind, |t| host::locks::virtual_machine(kind, t)),
-        100,
-        30,
-    );
+    let mut vm = screen(model(kind, |t| virtual_machine(kind, t)), 100, 30);
     snap!("locks_hidden_kinds", vm);
     let text = vm.text();
     assert!(text.contains("not visible here: spinlocks"), "{text}");

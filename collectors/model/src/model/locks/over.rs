@@ -124,7 +124,7 @@ type ShareKey<'a> = (&'a str, bool, u32, &'a [Name]);
 
 impl<'a> Over<'a> {
     /// Adds windows up.
-    pub(super) fn new(windows: impl DoubleEndedIterator<Item = &'a Window> + Clone) -> Self {
+    pub(super) fn new(windows: &(impl DoubleEndedIterator<Item = &'a Window> + Clone)) -> Self {
         let mut out = Self {
             windows: 0,
             from_ns: 0,
