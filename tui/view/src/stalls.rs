@@ -25,13 +25,11 @@ use detail::Detail;
 use instead::Late;
 use rows::{Key, Order, Row};
 
-/// Stalls of the last minute, for the tab.
+/// How often CPUs were held in the last minute, for the tab.
 pub(crate) fn recent(model: &Model) -> u64 {
-    let now = model.now().at_ns;
-    model
-        .stalls
-        .tally(&Filter::default(), now.saturating_sub(WINDOW_NS), u64::MAX)
-        .shown
+    let from = model.now().at_ns.saturating_sub(WINDOW_NS);
+    let held = model.stalls.held(&Filter::default(), from, u64::MAX);
+    held.count.into()
 }
 
 /// The pane.

@@ -7,6 +7,7 @@
 mod filter;
 mod group;
 mod heat;
+mod holds;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 pub use filter::{Filter, Named};
 pub use group::{Group, GroupBy, Key, Top, groups};
 pub use heat::{HeatCell, HeatMap};
+pub use holds::{Held, held, told_before};
 
 use crate::Name;
 use crate::sample::{Pause, Sample, Stall, StallKind};
@@ -192,6 +194,11 @@ impl StallsModel {
             }
         }
         tally
+    }
+
+    /// How often and how long CPUs were held, by those that a filter shows.
+    pub fn held(&self, filter: &Filter, from_ns: u64, to_ns: u64) -> Held {
+        held(self.matching(filter, from_ns, to_ns).map(|s| &**s))
     }
 
     /// What those that a filter shows have in common, by one property: most first, among

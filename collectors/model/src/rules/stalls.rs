@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::{Confidence, Finding, Severity, WINDOW_NS};
 use crate::model::Model;
-use crate::model::stalls::counts;
+use crate::model::stalls::{counts, held};
 use crate::name::printable;
 use crate::sample::{Pause, Stall, StallKind, Vector};
 use crate::units::Duration;
@@ -51,10 +51,13 @@ fn recent(model: &Model) -> impl DoubleEndedIterator<Item = &Arc<Stall>> + Clone
 /// What makes stalls an incident, without a word of it yet: allocates nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Harm {
-    /// All of them.
+    /// How many stalls; of one hold there may be several.
+    rows: u64,
+    /// How often a CPU was held.
     count: u64,
     /// Of these, those in which the hypervisor may have paused the virtual CPU.
     either: u64,
+    /// For how long CPUs were held, ns.
     total_ns: u64,
     worst_ns: u64,
     /// Whether one was very long.
@@ -62,12 +65,18 @@ struct Harm {
 }
 
 impl Harm {
-    fn of<'a>(model: &Model, stalls: impl Iterator<Item = &'a Arc<Stall>>) -> Self {
-        let mut harm = Self::default();
+    fn of<'a>(model: &Model, stalls: impl Iterator<Item = &'a Arc<Stall>> + Clone) -> Self {
+        let all = held(stalls.clone().map(|s| &**s));
+        let certain = stalls.clone().filter(|s| s.pause == Pause::Held);
+        let certain = held(certain.map(|s| &**s)).count;
+        let mut harm = Self {
+            count: all.count.into(),
+            either: all.count.saturating_sub(certain).into(),
+            total_ns: all.total_ns,
+            ..Self::default()
+        };
         for stall in stalls {
-            harm.count += 1;
-            harm.either += u64::from(stall.pause == Pause::Either);
-            harm.total_ns = harm.total_ns.saturating_add(stall.delay_ns);
+            harm.rows += 1;
             harm.worst_ns = harm.worst_ns.max(stall.delay_ns);
             let limit = limit_ns(model, stall.kind).unwrap_or(u64::MAX);
             harm.long |= stall.pause == Pause::Held && stall.delay_ns >= limit.saturating_mul(LONG);
@@ -120,7 +129,8 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         return None;
     }
     let worst = stalls.clone().max_by_key(|s| s.delay_ns)?;
-    let all = harm.count;
+    // How many of the stalls have it in common; what is counted is how often CPUs were held.
+    let (all, times) = (harm.rows, harm.count);
     let share = |n: u64| n as f64 / all as f64;
     let most = |n: &u64| share(*n) >= MOST;
     let cpu = majority(stalls.clone().map(|s| s.cpu)).filter(|(_, n)| most(n));
@@ -134,13 +144,13 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         .filter(|(_, n)| most(n));
 
     let mut sentence = match cpu {
-        Some((cpu, n)) if n == all => format!("{} on cpu {cpu} in 60 s", many(all)),
+        Some((cpu, n)) if n == all => format!("{} on cpu {cpu} in 60 s", many(times)),
         Some((cpu, n)) => format!(
             "{} in 60 s, {:.0} % of them on cpu {cpu}",
-            many(all),
+            many(times),
             share(n) * 100.0
         ),
-        None => format!("{} on {} in 60 s", many(all), cpus(stalls.clone())),
+        None => format!("{} on {} in 60 s", many(times), cpus(stalls.clone())),
     };
     sentence += &format!(", worst {}", Duration(harm.worst_ns));
     if let Some(what) = what(kind.map(|k| k.0), vector.and_then(|v| v.0)) {
@@ -163,16 +173,17 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
     };
     let confidence = match (
         culprit.is_some() || function.is_some(),
-        harm.either * 2 > all,
+        harm.either * 2 > times,
     ) {
         (_, true) => Confidence::Low,
-        (true, false) if all >= SEVERAL => Confidence::High,
+        (true, false) if times >= SEVERAL => Confidence::High,
         (true, false) => Confidence::Medium,
         (false, false) => Confidence::Low,
     };
     // Enough of them to be an incident by themselves: so that the mark stays while others come.
     let waiting = |s: &&Arc<Stall>| s.kind == StallKind::SoftirqPending;
-    let pending = stalls.clone().filter(waiting).count() as u64 >= SEVERAL;
+    let pending = stalls.clone().filter(waiting).map(|s| &**s);
+    let pending = u64::from(held(pending).count) >= SEVERAL;
     let mut evidence = evidence::lines(model, &stalls, &harm);
     evidence.extend(evidence::worst(worst));
     Some(Finding {

@@ -13,6 +13,7 @@ use super::{Scroll, paper};
 /// Marks and cells, as the panes use them.
 const MARKS: &[(&str, &str)] = &[
     ("✖ ▲ ·", "a finding or a figure: critical, warning, notice"),
+    ("=", "a stall that tells of the same hold as one above it"),
     (
         "● ○ ◐",
         "on, off, soft-armed (enabled by a trigger, not recording)",

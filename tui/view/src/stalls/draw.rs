@@ -81,8 +81,17 @@ impl Stalls {
         let rows = self.rows.iter().enumerate();
         for (y, (at, row)) in (0u16..).zip(rows.skip(view.start).take(view.len())) {
             match row {
-                Row::Stall { stall, inside } => {
-                    stall_line(scene, body, buf, y, (stall, *inside), &columns);
+                Row::Stall {
+                    stall,
+                    inside,
+                    again,
+                } => {
+                    let place = match (again, inside) {
+                        (true, _) => "=",
+                        (false, true) => "│",
+                        (false, false) => " ",
+                    };
+                    stall_line(scene, body, buf, y, (stall, place), &columns);
                 }
                 Row::Group { group, open } => group_line(scene, body, buf, y, group, *open),
             }
@@ -317,7 +326,7 @@ fn stall_line(
     body: Rect,
     buf: &mut Buffer,
     y: u16,
-    (stall, inside): (&Stall, bool),
+    (stall, place): (&Stall, &str),
     c: &Columns,
 ) {
     let mut pen = Pen::new(buf, scene.theme, body, y);
@@ -327,8 +336,7 @@ fn stall_line(
     } else {
         (delay_mark(stall.delay_ns), delay_role(stall.delay_ns))
     };
-    pen.put(mark, role)
-        .put(if inside { "│" } else { " " }, Role::Line);
+    pen.put(mark, role).put(place, Role::Line);
     let time = match c.digits {
         0 => text::clock(stall.wall_ns),
         digits => text::clock_part(stall.wall_ns, digits),

@@ -22,8 +22,14 @@ pub(super) enum Key {
 /// One line of the table.
 #[derive(Clone, Debug)]
 pub(super) enum Row {
-    /// A stall; `inside` an unfolded group.
-    Stall { stall: Arc<Stall>, inside: bool },
+    /// A stall.
+    Stall {
+        stall: Arc<Stall>,
+        /// In an unfolded group.
+        inside: bool,
+        /// It tells of the same hold as one above it.
+        again: bool,
+    },
     /// A group, unfolded or not.
     Group { group: Box<Group>, open: bool },
 }
@@ -176,11 +182,13 @@ fn stalls_in_order(
         let down = (u64::MAX - most.0, u64::MAX - most.1);
         (held, if wish.reverse { most } else { down })
     });
-    let row = |stall: &Arc<Stall>| Row::Stall {
+    let again = stalls::told_before(stalls.iter().map(|s| &***s));
+    let row = |(stall, again): (&Arc<Stall>, bool)| Row::Stall {
         stall: Arc::clone(stall),
         inside,
+        again,
     };
-    stalls.into_iter().map(row).collect()
+    stalls.into_iter().zip(again).map(row).collect()
 }
 
 /// What a filter sees of a stall: everything that its row may show.

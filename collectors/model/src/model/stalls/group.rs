@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::filter::{Filter, Named, culprit, function, owner, syscall};
+use super::holds::held;
 use crate::name::printable;
 use crate::sample::{Stall, StallKind, Vector};
 
@@ -124,11 +125,13 @@ impl fmt::Display for Key {
 pub struct Group {
     /// What they have in common.
     pub key: Key,
-    /// How many.
+    /// How often they held a CPU: stalls that tell of one hold count once ([`held`]).
     pub count: u32,
+    /// How many stalls.
+    pub rows: u32,
     /// Their part of all stalls that were grouped, 0 to 1.
     pub share: f32,
-    /// All their delays, ns.
+    /// For how long they held CPUs, ns: the time of a CPU counts once.
     pub total_ns: u64,
     /// The longest delay, ns.
     pub worst_ns: u64,
@@ -156,7 +159,7 @@ pub struct Top {
 /// In one line: `87 % of 41 stalls on cpu 11: cadvisor in memory_stat_show`.
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = f64::from(self.top.count) / f64::from(self.count.max(1));
+        let share = f64::from(self.top.count) / f64::from(self.rows.max(1));
         let of = if self.count == 1 { "stall" } else { "stalls" };
         write!(f, "{:.0} % of {} {of}", share * 100.0, self.count)?;
         match &self.key {
@@ -231,11 +234,13 @@ fn group(key: Key, members: &[&Stall], all: u32) -> Group {
             function: function(stall).cloned(),
             count,
         });
+    let held = held(members.iter().copied());
     Group {
         key,
-        count: members.len() as u32,
+        count: held.count,
+        rows: members.len() as u32,
         share: members.len() as f32 / all.max(1) as f32,
-        total_ns: delays.iter().fold(0, |sum, ns| sum.saturating_add(*ns)),
+        total_ns: held.total_ns,
         worst_ns: delays.last().copied().unwrap_or(0),
         worst_id: worst.map_or(0, |s| s.id),
         typical_ns: median(&delays),

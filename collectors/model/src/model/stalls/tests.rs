@@ -308,12 +308,65 @@ proptest::proptest! {
         let shown = stalls.tally(&all, 0, until).shown;
         for by in GroupBy::ALL {
             let groups = stalls.groups(by, &all, 0, until);
-            let sum: u64 = groups.iter().map(|g| u64::from(g.count)).sum();
+            let sum: u64 = groups.iter().map(|g| u64::from(g.rows)).sum();
             proptest::prop_assert_eq!(sum, shown);
+            proptest::prop_assert!(groups.iter().all(|g| g.count <= g.rows));
         }
         let _ = stalls.heat(&all, (until, until), 9, 7).most_ns();
         let mut sample = crate::Sample { at_ns: until, wall_ns: until, ..Default::default() };
         sample.stalls = Reading::Value(Default::default());
         model.advance(&mut sample);
     }
+}
+
+#[test]
+fn one_hold_that_is_seen_as_several_stalls_counts_once() {
+    // What a read of 40 ms does: a timer and packets wait, and a task gets no reschedule.
+    let mut waits = stall(1, 1_000, 3, 40, "cadvisor", "f");
+    waits.vector = Some(Vector::Timer);
+    let packets = stall(2, 1_000, 3, 30, "cadvisor", "f");
+    let mut task = stall(3, 1_001, 3, 39, "cadvisor", "f");
+    (task.kind, task.vector) = (StallKind::NoReschedule, None);
+    let alone = [stall(4, 2_000, 3, 10, "cadvisor", "f")];
+    // Another CPU at the same time is another hold, as is another holder on this one.
+    let elsewhere = stall(5, 1_000, 4, 40, "cadvisor", "f");
+    let mut other = stall(6, 1_010, 3, 20, "nft", "g");
+    if let Some(culprit) = other.culprit.value_mut() {
+        culprit.pid = 8;
+    }
+    let all = [waits, packets, task, elsewhere, other];
+    let model = with(all.into_iter().chain(alone));
+    let held = model.held(&Filter::default(), 0, u64::MAX);
+    // cpu 3 from 960 to 1,010 and from 1,990 to 2,000, cpu 4 from 960 to 1,000.
+    assert_eq!((held.count, held.total_ns), (4, 100 * MS));
+    let groups = model.groups(GroupBy::Culprit, &Filter::default(), 0, u64::MAX);
+    let group = |at: usize| (groups[at].count, groups[at].rows, groups[at].total_ns / MS);
+    assert_eq!((group(0), group(1)), ((3, 5, 91), (1, 1, 20)));
+    let newest_first = || model.iter().rev().map(|s| &**s);
+    let ids: Vec<u64> = newest_first().map(|s| s.id).collect();
+    assert_eq!(ids, [4, 6, 3, 5, 2, 1]);
+    assert_eq!(
+        told_before(newest_first()),
+        [false, false, false, false, true, true]
+    );
+}
+
+#[test]
+fn holds_of_many_rows_are_as_those_of_few() {
+    let row = |i: u64| stall(i, 10 * i, (i % 3) as u32, 25, "a", "");
+    for n in [0, 1, 191, 192, 193, 1_000] {
+        let stalls: Vec<Stall> = (1..=n).map(row).collect();
+        let held = held(stalls.iter());
+        // Every third is on one CPU: 30 ms from end to end, 5 of them free.
+        assert_eq!(u64::from(held.count), n, "{n}");
+        let first_cut = if n >= 1 { 15 } else { 0 } + if n >= 2 { 5 } else { 0 };
+        assert_eq!(held.total_ns, (25 * n - first_cut) * MS, "{n}");
+        assert_eq!(told_before(stalls.iter()), vec![false; n as usize]);
+    }
+    let wild = Stall {
+        at_ns: 5,
+        delay_ns: u64::MAX,
+        ..Stall::default()
+    };
+    assert_eq!(held([&wild, &wild].into_iter()).count, 1);
 }

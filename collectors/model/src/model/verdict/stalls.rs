@@ -10,7 +10,7 @@ use std::fmt;
 use super::sides::{Sides, took_effect};
 use crate::change::{Entry, Request};
 use crate::model::Model;
-use crate::model::stalls::counts;
+use crate::model::stalls::{counts, held};
 use crate::rules;
 use crate::units::Duration;
 
@@ -182,15 +182,14 @@ impl Model {
             span_ns: to.saturating_sub(from),
             ..Side::default()
         };
-        let mut delays: Vec<u64> = self
+        let stalls = self
             .stalls
             .iter()
             .filter(|s| counts(s) && s.wall_ns > from && s.wall_ns <= to)
-            .filter(|s| !reads || rules::reads_memory_cgroups(s))
-            .map(|s| s.delay_ns)
-            .collect();
+            .filter(|s| !reads || rules::reads_memory_cgroups(s));
+        side.count = held(stalls.clone().map(|s| &**s)).count;
+        let mut delays: Vec<u64> = stalls.map(|s| s.delay_ns).collect();
         delays.sort_unstable();
-        side.count = delays.len() as u32;
         side.worst_ns = delays.last().copied().unwrap_or(0);
         let rank = (delays.len() * 99).div_ceil(100).saturating_sub(1);
         side.p99_ns = delays.get(rank).copied().unwrap_or(0);

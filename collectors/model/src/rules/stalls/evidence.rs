@@ -32,6 +32,9 @@ pub(super) fn lines<'a>(
     let typical = delays.get(delays.len() / 2).copied().unwrap_or(0);
     let last = stalls.clone().map(|s| s.at_ns).max().unwrap_or(0);
     let ago = model.now().at_ns.saturating_sub(last) / 1_000_000_000;
+    if harm.rows > harm.count {
+        kinds += " (one hold may be seen as several)";
+    }
     let mut lines = vec![format!(
         "by kind: {kinds}; {} together, typically {}, the last {ago} s ago",
         Duration(harm.total_ns),

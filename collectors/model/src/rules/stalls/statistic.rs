@@ -269,7 +269,7 @@ fn confidence<'a>(
         .filter_map(|s| s.culprit.value())
         .filter(|c| c.share >= 0.5)
         .count() as u64;
-    match (clear * 2 > harm.count, harm.either * 2 > harm.count) {
+    match (clear * 2 > harm.rows, harm.either * 2 > harm.count) {
         (_, true) | (false, _) => Confidence::Low,
         (true, false) if statistic.of_memory_cgroups && !by_zombies => Confidence::Medium,
         (true, false) => Confidence::High,
@@ -306,12 +306,13 @@ fn others_there<'a>(
     stalls: &(impl Iterator<Item = &'a Arc<Stall>> + Clone),
 ) -> Option<String> {
     let there = recent(model).filter(|s| stalls.clone().any(|own| own.cpu == s.cpu));
-    let (own, all) = there.fold((0u32, 0u32), |(own, all), stall| {
+    let (own, all) = there.clone().fold((0u32, 0u32), |(own, all), stall| {
         (own + u32::from(reader.did(stall)), all + 1)
     });
     (all > own).then(|| {
         format!(
-            "{all} stalls on the same CPUs in all; these are {:.0} % of them",
+            "{} on the same CPUs in all; these are {:.0} % of them",
+            many(Harm::of(model, there).count),
             f64::from(own) * 100.0 / f64::from(all)
         )
     })

@@ -112,7 +112,7 @@ impl Case {
         self.model.apply(&mut Frame::Stall(Box::new(stall)));
     }
 
-    /// `n` stalls of `delay_ms` on cpu 11 that end now, and a tick.
+    /// `n` stalls of `delay_ms` on cpu 11, one after the other from now on, and a tick.
     fn stall(&mut self, n: u64, delay_ms: u64, comm: &str, function: &str) {
         for id in 0..n {
             let stall = self.one(id, delay_ms, comm, function);
@@ -122,10 +122,12 @@ impl Case {
     }
 
     fn one(&self, id: u64, delay_ms: u64, comm: &str, function: &str) -> Stall {
+        // One ends where the next one begins: none tells of the hold that another told of.
+        let at_ns = self.second * S + id * delay_ms * MS + id;
         Stall {
             id,
-            at_ns: self.second * S + id,
-            wall_ns: WALL + self.second * S + id,
+            at_ns,
+            wall_ns: WALL + at_ns,
             cpu: 11,
             vector: Some(Vector::NetRx),
             delay_ns: delay_ms * MS,
