@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stalltop_wire::lock::{
-    LOCK_CPU_SIZE, LOCK_LONG_NS, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LockWait, MUTEX_OWNER,
-    RWSEM_OWNER, WAITERS_MAP, Waiters,
+    LOCK_CPU_SIZE, LOCK_LONG_NS, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LONG, LockWait,
+    MUTEX_OWNER, RINGS, RWSEM_OWNER, WAITERS_MAP, Waiters,
 };
 use stalltop_wire::{NO_OFFSET, offset};
 
@@ -43,10 +43,10 @@ const EMPTY: &str = "empty_raise";
 const BEGIN: &CStr = c"contention_begin";
 const END: &CStr = c"contention_end";
 
-/// Bytes that the stacks of all CPUs together may take, and how many a CPU has at the least and at
+/// Bytes that the stacks of all CPUs together may take, and how many a ring has at the least and at
 /// the most.
 const STACKS_BYTES: usize = 20 * 1024 * 1024;
-const STACKS: (u64, u64) = (64, 1024);
+const STACKS: (u64, u64) = (32, 512);
 
 const WORDS: usize = size_of::<LockWait>() / size_of::<u64>();
 
@@ -89,8 +89,9 @@ pub struct LockTracer {
     links: Option<Links>,
     tables: Tables,
     stacks: Ring<WORDS>,
-    /// Numbers of each CPU's last entry of the ring that was handed out.
-    seen: Vec<u64>,
+    /// Numbers of the last entry that was handed out, of each ring of each CPU.
+    seen: Vec<[u64; RINGS]>,
+    lost_long: u64,
     long_ns: u64,
     owners: Option<Failure>,
 }
@@ -114,7 +115,7 @@ impl LockTracer {
             array(
                 LOCK_STACKS_MAP,
                 size_of::<LockWait>(),
-                slots as u32 * possible,
+                slots as u32 * RINGS as u32 * possible,
             ),
         ];
         let mut prepared = object::prepare_one(LOCK_CONTENTION, &arrays, &globals)?;
@@ -149,8 +150,9 @@ impl LockTracer {
             id,
             links: None,
             tables,
-            stacks: Ring::new(ring, slots, possible),
-            seen: vec![0; possible as usize],
+            stacks: Ring::new(ring, slots, RINGS as u32 * possible),
+            seen: vec![[0; RINGS]; possible as usize],
+            lost_long: 0,
             long_ns: options.long_ns,
             owners,
         })
@@ -158,7 +160,7 @@ impl LockTracer {
 
     /// Begins to measure, if it does not do so already. Waits that last already are not measured.
     ///
-    /// Takes 0.2 ms on 6.18; up to 100 ms where the kernel is still busy with detaching us.
+    /// Takes 2 ms on 6.18, as does detaching; up to 100 ms where the kernel is still busy with detaching us.
     ///
     /// # Errors
     /// The tracepoint does not exist or refused the program.
@@ -213,11 +215,12 @@ impl LockTracer {
         self.tables.read(out);
     }
 
-    /// Adds the waits whose stacks were taken to `out`, those of each CPU in the order in which
-    /// they ended: all that ended since this was last called. Gives how many of them were
-    /// overwritten by later ones before they could be read ([`LockTracer::ring`] per CPU fit).
+    /// Adds the waits whose stacks were taken to `out`: all that ended since this was last called,
+    /// of each CPU the long ones and then the short ones. Gives how many of them were overwritten by
+    /// later ones before they could be read ([`LockTracer::ring`] of both fit per CPU).
     ///
-    /// Those of [`LockTracer::long_ns`] and more are all there. Shorter ones are there because they
+    /// Those of [`LockTracer::long_ns`] and more are all there, but for
+    /// [`LockTracer::lost_long`]. Shorter ones are there because they
     /// were [`SAMPLED`](stalltop_wire::lock::what::SAMPLED): of all waits every
     /// [`EVERY`](stalltop_wire::lock::EVERY)-th on average is, also of the long ones.
     ///
@@ -226,19 +229,32 @@ impl LockTracer {
     /// `bpf_trace_run2`; then comes the function that waits.
     pub fn stacks(&mut self, out: &mut Vec<LockWait>) -> u64 {
         let mut lost = 0;
-        for (cpu, seen) in (0..).zip(&mut self.seen) {
-            let newest = self.tables.newest(cpu);
-            if newest == *seen {
-                continue;
-            }
-            if let Some(part) = self.stacks.part(cpu) {
-                lost += part.newer(newest, seen, |words| out.push(counts::wait(words)));
+        for (cpu, seen) in self.seen.iter_mut().enumerate() {
+            for (ring, seen) in seen.iter_mut().enumerate() {
+                let newest = self.tables.newest(cpu, ring);
+                if newest == *seen {
+                    continue;
+                }
+                let Some(part) = self.stacks.part((cpu * RINGS + ring) as u32) else {
+                    continue;
+                };
+                let missing = part.newer(newest, seen, |words| out.push(counts::wait(words)));
+                lost += missing;
+                if ring == LONG {
+                    self.lost_long += missing;
+                }
             }
         }
         lost
     }
 
-    /// How many waits with stacks are kept of each CPU.
+    /// Long waits that [`LockTracer::stacks`] could not read, since the program was loaded.
+    #[must_use]
+    pub fn lost_long(&self) -> u64 {
+        self.lost_long
+    }
+
+    /// How many long waits, and how many short ones, are kept of each CPU.
     #[must_use]
     pub fn ring(&self) -> u64 {
         self.stacks.slots()
@@ -247,7 +263,7 @@ impl LockTracer {
     /// How many CPUs there may be: ids `0..possible()`.
     #[must_use]
     pub fn possible(&self) -> u32 {
-        self.stacks.cpus()
+        self.seen.len() as u32
     }
 
     /// From when on a wait is long, ns.
@@ -351,9 +367,10 @@ fn owners(options: &LockOptions) -> (Globals, Option<Failure>) {
     }
 }
 
-/// Waits with stacks that are kept of each CPU.
+/// Waits with stacks that are kept in each of a CPU's rings.
 fn stacks(possible_cpus: u32) -> u64 {
-    let fit = STACKS_BYTES / size_of::<LockWait>() / possible_cpus.max(1) as usize;
+    let rings = RINGS * possible_cpus.max(1) as usize;
+    let fit = STACKS_BYTES / size_of::<LockWait>() / rings;
     // The greatest power of two that is not greater.
     (1 << fit.max(1).ilog2()).clamp(STACKS.0, STACKS.1)
 }
@@ -364,7 +381,7 @@ mod tests {
 
     #[test]
     fn the_stacks_of_all_cpus_together_stay_within_the_memory() {
-        for (cpus, expected) in [(1, 1024), (40, 1024), (48, 512), (512, 64), (4096, 64)] {
+        for (cpus, expected) in [(1, 512), (40, 512), (48, 256), (512, 32), (4096, 32)] {
             assert_eq!(stacks(cpus), expected, "{cpus} CPUs");
         }
     }

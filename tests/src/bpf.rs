@@ -159,6 +159,57 @@ pub fn map(name: &str) -> io::Result<OwnedFd> {
         .open(0)
 }
 
+/// Creates an array of one value of that size which begins with a `struct bpf_spin_lock`: what it
+/// is, the kernel wants to know from BTF.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn locked_array(value_size: u32) -> io::Result<OwnedFd> {
+    // int; struct bpf_spin_lock { int val; }; struct value { struct bpf_spin_lock lock; ... }
+    let strings = b"\0int\0bpf_spin_lock\0val\0value\0lock\0";
+    let (int, structure) = (1_u32 << 24, 4_u32 << 24 | 1);
+    let types: [&[u32]; 3] = [
+        &[1, int, 4, 1 << 24 | 32],
+        &[5, structure, 4, 19, 1, 0],
+        &[23, structure, value_size, 29, 2, 0],
+    ];
+    let types = types.concat();
+    let bytes = types.len() as u32 * 4;
+    let header = [0x0001_eb9f, 24, 0, bytes, bytes, strings.len() as u32];
+    let words = header.iter().chain(&types);
+    let mut btf: Vec<u8> = words.flat_map(|word| word.to_ne_bytes()).collect();
+    btf.extend_from_slice(strings);
+    let types = Attr::new()
+        .u64(0, btf.as_ptr() as u64)
+        .u32(16, btf.len() as u32)
+        .open(18)?;
+    Attr::new()
+        .u32(0, 2)
+        .u32(4, 4)
+        .u32(8, value_size)
+        .u32(12, 1)
+        .name(28, "locked")
+        .fd(48, &types)
+        .u32(52, 1)
+        .u32(56, 3)
+        .open(0)
+}
+
+/// Writes the value of a map of [`locked_array`] while its lock is held (`BPF_F_LOCK`).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn update_locked(map: &OwnedFd, value: &[u8]) -> io::Result<()> {
+    let key = 0_u32;
+    Attr::new()
+        .fd(0, map)
+        .u64(8, std::ptr::from_ref(&key) as u64)
+        .u64(16, value.as_ptr() as u64)
+        .u64(24, 4)
+        .call(2)?;
+    Ok(())
+}
+
 /// Attaches a program by a link: `target` is a perf event, a cgroup or, for
 /// [`attach::XDP`], nothing and `ifindex` is given.
 ///

@@ -22,6 +22,11 @@
 //! wait that neither catches is taken at its end: of at most one in nine waits, and marked so. It
 //! is the same but for the tracepoint's own frames, as both fire in the same function.
 //!
+//! Measured on 6.18 (a machine of two CPUs with paravirtual spinlocks and much other work), two
+//! threads on dup and close of one descriptor table, by the kernel's own run time, which is 70 ns
+//! for two runs of a program that does nothing: 238 to 246 ns for each of 1.8 to 2.7 million waits
+//! a second, stacks included. A stack is about 1 us. Attaching and detaching take about 2 ms each.
+//!
 //! Needs atomic instructions (5.12), so the loader looks for the tracepoint before it loads this.
 
 use aya_ebpf::{
@@ -37,8 +42,9 @@ use aya_ebpf::{
 };
 use stalltop_wire::NO_OFFSET;
 use stalltop_wire::lock::{
-    BUCKETS_OF_WAITERS, EAGER, EVERY, KEY_KIND_SHIFT, KindWaits, LEVELS, LOCK_FRAMES, LockCpu,
-    LockSlot, LockWait, PROBES, TABLE, WAYS, Waiters, Window, kind, lcb, what,
+    BUCKETS_OF_WAITERS, EAGER, EVERY, KEY_KIND_SHIFT, KindWaits, LEVELS, LOCK_FRAMES, LONG,
+    LockCpu, LockSlot, LockWait, PROBES, RINGS, SHORT, TABLE, WAYS, Waiters, Window, kind, lcb,
+    what,
 };
 
 use crate::cores::{arg, now, slot};
@@ -50,7 +56,7 @@ use crate::stall::{fence, kernel};
 static LOCKS: Array<LockCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static WAITERS: Array<Waiters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// The loader sets the number of entries: `LOCK_SLOTS` for each possible CPU.
+/// The loader sets the number of entries: twice `LOCK_SLOTS` for each possible CPU.
 #[map]
 static LOCK_STACKS: Array<LockWait> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
@@ -151,7 +157,6 @@ unsafe fn count(counter: *mut u64) {
 unsafe fn begin(ctx: &RawTracePointContext, cpu: *mut LockCpu, lock: u64, flags: u64) {
     // SAFETY: the caller's; levels and ways are in bounds.
     unsafe {
-        count(&raw mut (*cpu).begins);
         if spins(flags) {
             let depth = (*cpu).depth;
             if depth >= LEVELS as u64 {
@@ -368,7 +373,8 @@ unsafe fn finish(
             *(&raw mut (*cpu).eager).cast::<u64>().add(class) = EAGER;
         }
         if long || (*wait).what & what::SAMPLED != 0 {
-            keep(ctx, cpu, wait, now);
+            let ring = if long { LONG } else { SHORT };
+            keep(ctx, cpu, wait, now, ring);
         }
     }
 }
@@ -408,12 +414,18 @@ unsafe fn add(window: *mut Window, lock: u64, kind: u64, ns: u64) -> bool {
     false
 }
 
-/// Puts a wait into this CPU's ring.
+/// Puts a wait into one of this CPU's rings.
 ///
 /// # Safety
-/// `cpu` is this CPU's slot, `wait` a place of this wait's own.
+/// `cpu` is this CPU's slot, `wait` a place of this wait's own, `ring` is below `RINGS`.
 #[inline(always)]
-unsafe fn keep(ctx: &RawTracePointContext, cpu: *mut LockCpu, wait: *mut LockWait, now: u64) {
+unsafe fn keep(
+    ctx: &RawTracePointContext,
+    cpu: *mut LockCpu,
+    wait: *mut LockWait,
+    now: u64,
+    ring: usize,
+) {
     // SAFETY: the entry is one of this CPU's; the helper writes what follows its number.
     unsafe {
         if (*wait).frames == 0 {
@@ -422,12 +434,13 @@ unsafe fn keep(ctx: &RawTracePointContext, cpu: *mut LockCpu, wait: *mut LockWai
             stack(ctx, wait);
         }
         (*wait).end_ns = now;
-        let number = (*cpu).stacks + 1;
-        (*cpu).stacks = number;
+        let newest = (&raw mut (*cpu).stacks).cast::<u64>().add(ring);
+        let number = *newest + 1;
+        *newest = number;
         let slots = LOCK_SLOTS.load();
         let me = u64::from(bpf_get_smp_processor_id());
-        let Some(entry) = LOCK_STACKS.get_ptr_mut((me * slots + (number & (slots - 1))) as u32)
-        else {
+        let first = (me * RINGS as u64 + ring as u64) * slots;
+        let Some(entry) = LOCK_STACKS.get_ptr_mut((first + (number & (slots - 1))) as u32) else {
             return;
         };
         let seq = &raw mut (*entry).seq;

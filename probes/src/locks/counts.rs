@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use stalltop_wire::BUCKETS;
 use stalltop_wire::lock::{
     KEY_KIND_SHIFT, KindWaits as KindWords, LEVELS, LOCK_CPU_SIZE, LOCK_FRAMES, LockCpu, LockSlot,
-    LockWait, TABLE, WAITERS, Waiters, Window, kind,
+    LockWait, RINGS, TABLE, WAITERS, Waiters, Window, kind,
 };
 
 use crate::sys::mapping::Mapping;
@@ -69,7 +69,7 @@ pub struct LockWaits {
 /// abandoned`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LockRuns {
-    /// Runs for `contention_begin`.
+    /// Runs for `contention_begin`: all that were not for the end.
     pub begins: u64,
     /// Runs for `contention_end` that ended a wait.
     pub ends: u64,
@@ -184,9 +184,9 @@ impl Tables {
         (0..self.kept.len()).map(|cpu| self.get(cpu, offset)).sum()
     }
 
-    /// Number of the newest wait with a stack of that CPU.
-    pub(super) fn newest(&self, cpu: u32) -> u64 {
-        self.get(cpu as usize, offset_of!(LockCpu, stacks))
+    /// Number of the newest wait of one of that CPU's rings.
+    pub(super) fn newest(&self, cpu: usize, ring: usize) -> u64 {
+        self.get(cpu, offset_of!(LockCpu, stacks) + ring * size_of::<u64>())
     }
 
     fn depth(&self, cpu: usize) -> u64 {
@@ -344,16 +344,21 @@ impl Tables {
     }
 
     fn runs(&self) -> LockRuns {
+        let runs = self.sum(offset_of!(LockCpu, entered));
+        let ends = self.sum(offset_of!(LockCpu, ends));
+        let stacks = (0..self.kept.len())
+            .flat_map(|cpu| (0..RINGS).map(move |ring| self.newest(cpu, ring)))
+            .sum();
         LockRuns {
-            begins: self.sum(offset_of!(LockCpu, begins)),
-            ends: self.sum(offset_of!(LockCpu, ends)),
+            begins: runs.saturating_sub(ends + self.unpaired()),
+            ends,
             repeats: self.sum(offset_of!(LockCpu, repeats)),
             ends_unpaired: self.unpaired().wrapping_sub(self.early),
             begins_unpaired: self.sum(offset_of!(LockCpu, begins_unpaired)),
             full: self.sum(offset_of!(LockCpu, full)),
             waiting: self.waiting(),
             abandoned: self.abandoned,
-            stacks: self.sum(offset_of!(LockCpu, stacks)),
+            stacks,
             at_end: self.sum(offset_of!(LockCpu, at_end)),
         }
     }

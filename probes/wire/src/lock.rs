@@ -17,13 +17,14 @@ use crate::BUCKETS;
 pub const LOCKS_MAP: &str = "LOCKS";
 /// Name of the map of tasks that sleep for a lock: one value, [`Waiters`].
 pub const WAITERS_MAP: &str = "WAITERS";
-/// Name of the map of [`LockWait`]s that have a stack: CPU `c` owns the entries from
-/// `c * LOCK_SLOTS` on.
+/// Name of the map of [`LockWait`]s that have a stack: CPU `c` owns two rings of `LOCK_SLOTS`
+/// entries, from `2 * c * LOCK_SLOTS` on. The first is for [`LONG`] waits, which are to be seen each
+/// by itself, the second for [`SHORT`] ones, which are so many that they would overwrite the others.
 pub const LOCK_STACKS_MAP: &str = "LOCK_STACKS";
 
 /// Global that holds from when on a wait is long, ns.
 pub const LOCK_LONG_NS: &str = "LOCK_LONG_NS";
-/// Global that holds how many [`LockWait`]s each CPU's ring has; a power of two.
+/// Global that holds how many [`LockWait`]s each ring has; a power of two.
 pub const LOCK_SLOTS: &str = "LOCK_SLOTS";
 /// Global that holds the offset of `mutex.owner`, or [`NO_OFFSET`](crate::NO_OFFSET).
 pub const MUTEX_OWNER: &str = "MUTEX_OWNER";
@@ -35,6 +36,13 @@ pub const EVERY: u64 = 64;
 /// After a long wait so many more on that CPU have their stacks taken when they begin: where waits
 /// are long, the next one will be, too, and a waiter has time.
 pub const EAGER: u64 = 8;
+
+/// Index of a CPU's ring of long waits.
+pub const LONG: usize = 0;
+/// Index of a CPU's ring of short waits that were sampled.
+pub const SHORT: usize = 1;
+/// How many rings a CPU has.
+pub const RINGS: usize = 2;
 
 /// Slots of a window's table of locks.
 pub const TABLE: usize = 1024;
@@ -202,23 +210,21 @@ pub struct LockCpu {
     /// So many more waits have their stacks taken when they begin: spinning ones, and others.
     pub eager: [u64; 2],
 
-    /// Runs for `contention_begin`.
-    pub begins: u64,
     /// Runs for `contention_end` that ended a wait.
     pub ends: u64,
-    /// Of `begins`, those of a wait that had begun already.
+    /// Runs for `contention_begin` of a wait that had begun already.
     pub repeats: u64,
     /// Runs for `contention_end` whose beginning was not seen: of a wait that began before we were
     /// attached, of one that is in `full`, or both runs of a semaphore's, whose flags look like an
     /// end.
     pub ends_unpaired: u64,
-    /// Of `begins`, those that another wait took the place of, because their end was not seen.
+    /// Runs for `contention_begin` whose place another wait took, because their end was not seen.
     pub begins_unpaired: u64,
-    /// Of `begins`, those for which there was no place among `levels` or [`Waiters`].
+    /// Runs for `contention_begin` for which there was no place among `levels` or [`Waiters`].
     pub full: u64,
-    /// Number of the newest entry of this CPU's ring.
-    pub stacks: u64,
-    /// Of the entries of the ring, those whose stack was taken when the wait had ended.
+    /// Number of the newest entry of each of this CPU's rings.
+    pub stacks: [u64; RINGS],
+    /// Of the long ones, those whose stack was taken when the wait had ended.
     pub at_end: u64,
 
     /// Spinning waits that last, outermost first.
@@ -265,7 +271,7 @@ const _: () = {
     assert!(size_of::<KindWaits>() == 288 && offset_of!(KindWaits, hist) == 32);
     assert!(offset_of!(Window, kinds) == 128 && offset_of!(Window, table) == 3008);
     assert!(size_of::<Window>() == 35_776);
-    assert!(offset_of!(LockCpu, begins) == 64 && offset_of!(LockCpu, levels) == 128);
+    assert!(offset_of!(LockCpu, ends) == 64 && offset_of!(LockCpu, levels) == 128);
     assert!(offset_of!(LockCpu, windows) == 128 + 4 * 512);
     assert!(size_of::<LockCpu>() == 128 + 4 * 512 + 2 * 35_776);
     assert!(offset_of!(Waiters, waits) == 32_768 && size_of::<Waiters>() == 2_129_920);

@@ -115,7 +115,7 @@ fn waits_that_last_when_it_is_detached_are_dropped() {
     let mut out = LockCounts::default();
     tables.start();
     tables.started();
-    bump(&tables, 0, offset_of!(LockCpu, begins), 3);
+    bump(&tables, 0, offset_of!(LockCpu, entered), 3);
     bump(&tables, 0, offset_of!(LockCpu, depth), 1);
     let key = tables.waiters.word(Tables::key(77));
     key.store(5, Ordering::Relaxed);
