@@ -15,6 +15,7 @@ pub mod file;
 pub mod host;
 pub mod kernel_config;
 pub mod live;
+pub mod locks;
 pub mod own;
 pub mod owner;
 pub mod selftest;

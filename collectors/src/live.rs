@@ -3,7 +3,8 @@
 //! What is cheap (cores, system, own cost) is read on the caller's thread. What may block
 //! is done on one background thread, one thing at a time, which publishes whole states; a
 //! tick takes the newest pointers and never waits. Stalls have threads of their own (`stalls`),
-//! as what the kernel keeps of them is overwritten after half a second. Only the first one does, briefly, for
+//! as what the kernel keeps of them is overwritten after half a second, and so have the
+//! kernel's locks (`locks`). Only the first one does, briefly, for
 //! our eBPF programs: so the first frame has their figures wherever they load in time.
 
 mod background;
@@ -23,6 +24,7 @@ use crate::change::Writer;
 use crate::cores::CoresCollector;
 use crate::env::Env;
 use crate::host;
+use crate::locks::{LockHandle, LocksMode};
 use crate::own::{OwnCollector, nanoseconds};
 use crate::stalls::{Asked, SampleMode, StallHandle};
 use crate::system::SystemCollector;
@@ -45,6 +47,8 @@ pub struct Options {
     pub stalls: Asked,
     /// When the 1 kHz sampler runs.
     pub sample: SampleMode,
+    /// When the kernel's locks are watched.
+    pub locks: LocksMode,
     /// stalltop's own binary, which names user stacks in a process of its own; none leaves
     /// their addresses.
     pub program: Option<PathBuf>,
@@ -60,6 +64,7 @@ impl Default for Options {
             read_only: false,
             stalls: Asked::default(),
             sample: SampleMode::default(),
+            locks: LocksMode::default(),
             program: None,
             env: Env::live(),
         }
@@ -75,8 +80,9 @@ pub struct Live {
     own: OwnCollector,
     background: Background,
     stalls: Option<StallHandle>,
-    /// Which CPU a person looks at.
-    looked_at: Option<u32>,
+    locks: Option<LockHandle>,
+    /// What a person looks at.
+    wants: Wants,
     wait_until: Option<Instant>,
     tracing: Arc<Tracing>,
 }
@@ -123,7 +129,8 @@ impl Live {
             own: OwnCollector::new(env),
             background,
             stalls: None,
-            looked_at: None,
+            locks: None,
+            wants: Wants::default(),
             wait_until: (!options.no_bpf).then(|| started + FIRST_FRAME),
             tracing: Arc::default(),
             env: env.clone(),
@@ -137,9 +144,12 @@ impl Live {
 
     /// Says what a person looks at, so that costly readings come as often as they are worth.
     pub fn wants(&mut self, wants: Wants) {
-        self.looked_at = wants.sample;
+        self.wants = wants;
         if let Some(stalls) = &self.stalls {
             stalls.look_at(wants.sample);
+        }
+        if let Some(locks) = &self.locks {
+            locks.look(wants.locks);
         }
         self.background.wants(wants);
     }
@@ -171,8 +181,12 @@ impl Live {
                 self.cores.use_bpf(&self.env, *probes);
             }
             if let Some(stalls) = news.stalls {
-                stalls.look_at(self.looked_at);
+                stalls.look_at(self.wants.sample);
                 self.stalls = Some(stalls);
+            }
+            if let Some(locks) = news.locks {
+                locks.look(self.wants.locks);
+                self.locks = Some(locks);
             }
             if let Some(tracing) = news.tracing {
                 self.tracing = tracing;
@@ -196,6 +210,10 @@ impl Live {
         match &mut self.stalls {
             Some(stalls) => stalls.fill(out),
             None => out.stalls = Reading::Off(Reason::Starting),
+        }
+        match &mut self.locks {
+            Some(locks) => locks.fill(out),
+            None => out.locks = Reading::Off(Reason::Starting),
         }
         if !Arc::ptr_eq(&out.tracing, &self.tracing) {
             out.tracing = Arc::clone(&self.tracing);

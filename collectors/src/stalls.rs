@@ -38,6 +38,7 @@ use crate::cpu_list;
 use crate::env::Env;
 use crate::file;
 use crate::host;
+use kallsyms::Symbols;
 use names::Names;
 use process::Processes;
 use sampling::Policy;
@@ -91,8 +92,8 @@ impl<'a> Watch<'a> {
         &self.thresholds.chosen
     }
 
-    /// Watches with `probes`, as far as they are attached.
-    pub(crate) fn start(self, probes: &mut Probes) -> StallHandle {
+    /// Watches with `probes`, as far as they are attached, and names addresses by `symbols`.
+    pub(crate) fn start(self, probes: &mut Probes, symbols: Symbols) -> StallHandle {
         let stalls = probes.take_stalls();
         let watch = self.watch(self.kinds(probes));
         if watch.kinds.iter().all(|kind| kind.value().is_none()) {
@@ -113,7 +114,7 @@ impl<'a> Watch<'a> {
             processes: Processes::new(self.env.path("/proc"), self.program.clone()),
             watch,
         };
-        let names = Names::new(self.env, setup.watch.tick_ns);
+        let names = Names::new(symbols, setup.watch.tick_ns);
         StallHandle::start(stalls, names, setup).unwrap_or_else(|why| self.off(&why))
     }
 

@@ -1,5 +1,6 @@
 //! Arguments.
 
+mod locks;
 pub(crate) mod selftest;
 mod stall;
 
@@ -13,6 +14,7 @@ use clap::{Arg, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use stalltop_collectors::Env;
 use stalltop_collectors::stalls::Asked;
 
+use locks::Locks;
 use stall::{Sample, StallArg};
 
 /// A top for kernel stalls: which core stalls, what traces this host and at whose
@@ -85,6 +87,12 @@ pub(crate) struct LiveArgs {
     /// after a stall and where you look, on 4 CPUs at once at most
     #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
     pub(crate) sample: Sample,
+
+    /// When every wait for a lock of the kernel is measured: auto is all the time while you look
+    /// or it costs less than 0.5 % of a CPU, else in short windows that keep within that; off
+    /// leaves the share of samples in locks
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "auto")]
+    pub(crate) locks: Locks,
 }
 
 impl LiveArgs {
@@ -259,7 +267,7 @@ pub(crate) enum Command {
         #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
         duration: Option<Duration>,
         /// Print a recording's frames instead of this host's
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf", "stall", "sample"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf", "stall", "sample", "locks"])]
         from: Option<PathBuf>,
         #[command(flatten)]
         live: LiveArgs,

@@ -29,6 +29,7 @@ pub(crate) fn options(args: &LiveArgs, read_only: bool) -> Options {
         read_only,
         stalls: args.stalls(),
         sample: args.sample.into(),
+        locks: args.locks.into(),
         // The file that runs, even where it was replaced since.
         program: Some("/proc/self/exe".into()),
         ..Options::default()

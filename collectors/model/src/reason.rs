@@ -212,6 +212,15 @@ pub enum Reason {
         /// What ended, for example `process 4711`.
         what: Name,
     },
+    /// Waits for locks that this machine's tracepoints do not show.
+    HiddenWaits {
+        /// Which, for example `spin waits`.
+        what: Name,
+        /// Why, for example `virtual, no paravirtual spinlocks`.
+        why: Name,
+        /// What would show them; empty where nothing would.
+        mend: Name,
+    },
     /// Stopped by stalltop itself to keep within its budget.
     OverBudget {
         /// What was stopped.
@@ -292,6 +301,10 @@ impl Reason {
             }
             Self::NotRecorded => "run stalltop live on the host".into(),
             Self::Gone { .. } => "none: it has ended".into(),
+            Self::HiddenWaits { mend, .. } if mend.is_empty() => {
+                "none: the kernel tells of them nowhere".into()
+            }
+            Self::HiddenWaits { mend, .. } => Arc::clone(mend),
             Self::OverBudget { .. } => "a longer --tick leaves more room".into(),
         }
     }
@@ -328,6 +341,10 @@ impl fmt::Display for Reason {
             Self::CpuOffline { cpu } => write!(f, "cpu {cpu} is offline"),
             Self::NotRecorded => write!(f, "not in this recording"),
             Self::Gone { what } => write!(f, "{what} ended before it could be looked at"),
+            Self::HiddenWaits { what, why, .. } => write!(
+                f,
+                "{what} are not visible on this machine ({why}): sample share shown instead"
+            ),
             Self::OverBudget { what } => {
                 write!(f, "{what} paused to stay within stalltop's budget")
             }

@@ -19,6 +19,11 @@ pub(crate) fn hook(spec: &Spec) -> String {
 
 /// The reason behind a failure to load or attach.
 pub(crate) fn refused(env: &Env, spec: &Spec, failure: &Failure) -> Reason {
+    refused_at(env, &hook(spec), failure)
+}
+
+/// The same of a program at `hook`.
+pub(crate) fn refused_at(env: &Env, hook: &str, failure: &Failure) -> Reason {
     const EPERM: i32 = 1;
     const ENOENT: i32 = 2;
     /// The oldest kernel that the programs are written for.
@@ -43,14 +48,12 @@ pub(crate) fn refused(env: &Env, spec: &Spec, failure: &Failure) -> Reason {
             match missing {
                 Some((_, name)) => Reason::NoCapability { need: name.into() },
                 None => Reason::Refused {
-                    what: hook(spec).into(),
+                    what: hook.into(),
                     why: failure.to_string().into(),
                 },
             }
         }
-        (Step::Attach, Some(ENOENT)) => Reason::NoTracepoint {
-            name: hook(spec).into(),
-        },
+        (Step::Attach, Some(ENOENT)) => Reason::NoTracepoint { name: hook.into() },
         (Step::Symbols, Some(EPERM)) => Reason::Setting {
             name: "kernel.kptr_restrict".into(),
             have: "hiding addresses".into(),
@@ -61,7 +64,7 @@ pub(crate) fn refused(env: &Env, spec: &Spec, failure: &Failure) -> Reason {
             field: failure.detail.as_str().into(),
         },
         _ => Reason::Refused {
-            what: hook(spec).into(),
+            what: hook.into(),
             why: failure.to_string().into(),
         },
     }

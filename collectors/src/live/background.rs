@@ -9,7 +9,11 @@ use stalltop_probes::{Options as ProbeOptions, Probes};
 
 use super::Options;
 use crate::cgroups::{CgroupCollector, CgroupHandle};
+use crate::cores::why;
 use crate::costs::{CostHandle, CostThread, EventRates, OwnPrograms};
+use crate::env::Env;
+use crate::locks::{LockHandle, Setup};
+use crate::stalls::kallsyms::Symbols;
 use crate::stalls::{self, StallHandle};
 use crate::tracing::TracingCollector;
 
@@ -36,6 +40,7 @@ pub struct Wants {
 pub(super) struct News {
     pub(super) probes: Option<Box<Probes>>,
     pub(super) stalls: Option<StallHandle>,
+    pub(super) locks: Option<LockHandle>,
     pub(super) tracing: Option<Arc<Tracing>>,
 }
 
@@ -173,14 +178,29 @@ impl Drop for Background {
     }
 }
 
+/// Why there are no samples: what takes them is not attached, or nobody asked for stalls.
+fn no_samples(probes: &Probes, env: &Env) -> Reason {
+    let failed = probes.health().iter().find_map(|health| {
+        let failure = health.attached.as_ref().err()?;
+        Some(why::refused(env, health.spec, failure))
+    });
+    failed.unwrap_or(Reason::SwitchedOff {
+        option: "--stall off".into(),
+    })
+}
+
 fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: &CostHandle) {
     let env = &options.env;
+    let symbols = Symbols::new(env);
     let watch = stalls::Watch::new(env, &options.stalls, options.sample)
         .naming_with(options.program.clone());
     let stalls = if options.no_bpf {
-        watch.off(&Reason::SwitchedOff {
+        let why = Reason::SwitchedOff {
             option: "--no-bpf".into(),
-        })
+        };
+        let locks = LockHandle::off(&why);
+        shared.publish(|news| news.locks = Some(locks));
+        watch.off(&why)
     } else {
         let mut probes = Box::new(Probes::load(&ProbeOptions {
             root: env.root().to_owned(),
@@ -188,7 +208,15 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: 
             ..ProbeOptions::default()
         }));
         costs.measure(OwnPrograms::new(&probes));
-        let stalls = watch.start(&mut probes);
+        let locks = LockHandle::start(Setup {
+            env: env.clone(),
+            mode: options.locks,
+            tick: options.tick,
+            samples: probes.samples().ok_or_else(|| no_samples(&probes, env)),
+            symbols: symbols.share(),
+        });
+        shared.publish(|news| news.locks = Some(locks));
+        let stalls = watch.start(&mut probes, symbols.share());
         shared.publish(|news| news.probes = Some(probes));
         stalls
     };

@@ -12,8 +12,8 @@ mod table;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
@@ -35,16 +35,35 @@ const PROGRAMS_AGAIN: Duration = Duration::from_secs(2);
 /// The name of code in a BPF program that was unloaded before it could be looked up.
 const UNLOADED: &str = "bpf_prog (unloaded) [bpf]";
 
-/// The kernel's symbols, as far as they are known yet.
+/// The kernel's symbols, as far as they are known yet. Several threads may have one each, of
+/// one table: [`Symbols::share`].
 #[derive(Debug)]
 pub struct Symbols {
+    /// Where new tables come from; none where the table stays as it is.
+    source: Option<Arc<Mutex<Source>>>,
+    /// Which of the source's tables this one has.
+    generation: u64,
+    table: Arc<Table>,
+    /// What BPF programs there were when the table was read, where that is known.
+    code: Option<Arc<Code>>,
+    state: Reading<()>,
+    /// Whether an address was not found in this table.
+    missed: bool,
+    /// Names given out, by the row of their symbol.
+    names: HashMap<u32, Name>,
+}
+
+/// What reads the table anew, for all who share it. Its lock is held for a system call or two.
+#[derive(Debug)]
+struct Source {
     path: PathBuf,
     restrict: PathBuf,
     syslog: bool,
-    table: Table,
+    /// Counts the tables.
+    generation: u64,
+    table: Arc<Table>,
+    code: Option<Arc<Code>>,
     state: Reading<()>,
-    /// What BPF programs there were when the table was read, where that is known.
-    code: Option<Code>,
     reading: Option<Receiver<Read>>,
     asked: Option<Instant>,
     /// Between the last reading and the next one, at least.
@@ -55,8 +74,6 @@ pub struct Symbols {
     /// had. Ids only grow until they wrap after 2,147,483,647 (`bpf_prog_alloc_id`,
     /// kernel/bpf/syscall.c).
     newest: Option<u32>,
-    /// Names given out, by the row of their symbol.
-    names: HashMap<u32, Name>,
 }
 
 /// What one reading gave: the table, and the code of the BPF programs of that time.
@@ -74,37 +91,50 @@ pub struct Named {
 impl Symbols {
     /// Nothing is read yet.
     pub fn new(env: &Env) -> Self {
-        Self {
+        let source = Source {
             path: env.path("/proc/kallsyms"),
             restrict: env.path("/proc/sys/kernel/kptr_restrict"),
             syslog: env.capabilities.has(Capabilities::SYSLOG),
-            table: Table::default(),
-            state: Reading::Off(Reason::Starting),
+            generation: 0,
+            table: Arc::default(),
             code: None,
+            state: Reading::Off(Reason::Starting),
             reading: None,
             asked: None,
             wait: AGAIN,
             missed: false,
             // A recorded host's programs are not this one's.
             newest: (env.root() == Path::new("/")).then_some(0),
-            names: HashMap::new(),
+        };
+        Self {
+            source: Some(Arc::new(Mutex::new(source))),
+            state: Reading::Off(Reason::Starting),
+            ..Self::of(Table::default())
         }
     }
 
     /// A table that is there already, and not read again: for tests and for offline use.
     pub fn of(table: Table) -> Self {
         Self {
-            path: PathBuf::new(),
-            restrict: PathBuf::new(),
-            syslog: true,
-            table,
-            state: Reading::Value(()),
+            source: None,
+            generation: 0,
+            table: Arc::new(table),
             code: None,
-            reading: None,
-            asked: None,
-            wait: AGAIN,
+            state: Reading::Value(()),
             missed: false,
-            newest: None,
+            names: HashMap::new(),
+        }
+    }
+
+    /// The same for another thread: the table is kept once, and read for both.
+    pub fn share(&self) -> Self {
+        Self {
+            source: self.source.clone(),
+            generation: self.generation,
+            table: Arc::clone(&self.table),
+            code: self.code.clone(),
+            state: self.state.clone(),
+            missed: false,
             names: HashMap::new(),
         }
     }
@@ -114,16 +144,92 @@ impl Symbols {
     /// `PROGRAMS_AGAIN`: names given out before it ends may be bare addresses, or those of
     /// BPF programs that are gone.
     pub fn poll(&mut self, now: Instant) -> bool {
+        let Some(source) = self.source.clone() else {
+            return false;
+        };
+        // A panic cannot leave it half-done: all that is moved is whole.
+        let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(&source);
+        source.missed |= std::mem::take(&mut self.missed);
+        let soon = source.poll(now);
+        self.take(&source);
+        soon
+    }
+
+    /// Takes over a newer table.
+    fn take(&mut self, source: &Source) {
+        self.state.clone_from(&source.state);
+        if self.generation != source.generation {
+            self.generation = source.generation;
+            self.table = Arc::clone(&source.table);
+            self.code.clone_from(&source.code);
+            self.missed = false;
+            self.names.clear();
+        }
+    }
+
+    /// Counts the tables: names of one may differ from those of another.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether addresses can be named, or why not.
+    pub fn state(&self) -> &Reading<()> {
+        &self.state
+    }
+
+    /// The name of the function that `address` is in. Of a return address, give the address
+    /// before it: a call that never returns can be the last instruction of its function.
+    pub fn name(&mut self, address: u64) -> Named {
+        let Some(symbol) = self.table.find(address) else {
+            self.missed = true;
+            return Named {
+                name: format!("0x{address:016x}").into(),
+                known: false,
+            };
+        };
+        let gone = |code: &Arc<Code>| code.program(address).is_none();
+        if symbol.module == Some(b"bpf")
+            && symbol.name.starts_with(b"bpf_prog_")
+            && self.code.as_ref().is_some_and(gone)
+        {
+            // The nearest symbol is another program's.
+            self.missed = true;
+            return Named {
+                name: UNLOADED.into(),
+                known: false,
+            };
+        }
+        let name = self.names.entry(symbol.row).or_insert_with(|| {
+            let name = String::from_utf8_lossy(symbol.name);
+            match symbol.module {
+                Some(module) => format!("{name} [{}]", String::from_utf8_lossy(module)).into(),
+                None => Arc::from(name),
+            }
+        });
+        Named {
+            name: Arc::clone(name),
+            known: true,
+        }
+    }
+
+    /// The id of the BPF program that `address` is in: names and tags are not unique, the place
+    /// of the machine code is.
+    pub fn program(&self, address: u64) -> Option<u32> {
+        self.code.as_ref()?.program(address)
+    }
+}
+
+impl Source {
+    fn poll(&mut self, now: Instant) -> bool {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
-                Ok((result, code)) => {
-                    self.code = code;
-                    self.take(result);
-                }
+                Ok((result, code)) => self.take(result, code),
                 Err(TryRecvError::Empty) => return true,
-                Err(TryRecvError::Disconnected) => self.take(Err(Reason::Busy {
-                    by: "a lack of threads or memory".into(),
-                })),
+                Err(TryRecvError::Disconnected) => {
+                    let by = "a lack of threads or memory".into();
+                    self.take(Err(Reason::Busy { by }), None);
+                }
             }
         }
         let due = match self.asked {
@@ -139,7 +245,7 @@ impl Symbols {
                 came || wanted && passed >= self.wait
             }
         };
-        if !due || self.path.as_os_str().is_empty() {
+        if !due {
             return false;
         }
         self.asked = Some(now);
@@ -167,57 +273,19 @@ impl Symbols {
         }
     }
 
-    /// Whether addresses can be named, or why not.
-    pub fn state(&self) -> &Reading<()> {
-        &self.state
-    }
-
-    /// The name of the function that `address` is in. Of a return address, give the address
-    /// before it: a call that never returns can be the last instruction of its function.
-    pub fn name(&mut self, address: u64) -> Named {
-        let Some(symbol) = self.table.find(address) else {
-            self.missed = true;
-            return Named {
-                name: format!("0x{address:016x}").into(),
-                known: false,
-            };
-        };
-        let gone = |code: &Code| !code.holds(address);
-        if symbol.module == Some(b"bpf")
-            && symbol.name.starts_with(b"bpf_prog_")
-            && self.code.as_ref().is_some_and(gone)
-        {
-            // The nearest symbol is another program's.
-            self.missed = true;
-            return Named {
-                name: UNLOADED.into(),
-                known: false,
-            };
-        }
-        let name = self.names.entry(symbol.row).or_insert_with(|| {
-            let name = String::from_utf8_lossy(symbol.name);
-            match symbol.module {
-                Some(module) => format!("{name} [{}]", String::from_utf8_lossy(module)).into(),
-                None => Arc::from(name),
-            }
-        });
-        Named {
-            name: Arc::clone(name),
-            known: true,
-        }
-    }
-
     /// Whether a BPF program was loaded since the table was read: one system call.
     fn programs_came(&self) -> bool {
         self.newest
             .is_some_and(|id| matches!(ids::next(Object::Program, id), Ok(Some(_))))
     }
 
-    fn take(&mut self, result: Result<Table, Reason>) {
+    fn take(&mut self, result: Result<Table, Reason>, code: Option<Code>) {
         self.reading = None;
         self.missed = false;
+        self.generation += 1;
+        self.code = code.map(Arc::new);
         let same = match &result {
-            Ok(table) => *table == self.table,
+            Ok(table) => *table == *self.table,
             Err(_) => true,
         };
         self.wait = if same {
@@ -227,8 +295,7 @@ impl Symbols {
         };
         match result {
             Ok(table) => {
-                self.table = table;
-                self.names.clear();
+                self.table = Arc::new(table);
                 self.state = Reading::Value(());
             }
             // What was known stays known.

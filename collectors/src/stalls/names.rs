@@ -10,9 +10,8 @@ use super::attribute::{Context, Evidence, attribute};
 use super::kallsyms::Symbols;
 use super::merge::merge;
 use super::watch::{Seen, Understand};
-use crate::env::Env;
 
-/// Names culprits by `/proc/kallsyms`, which it reads at the start.
+/// Names culprits by `/proc/kallsyms`, asked for at the start.
 pub(super) struct Names {
     symbols: Symbols,
     context: Context,
@@ -20,9 +19,9 @@ pub(super) struct Names {
 
 impl Names {
     /// `tick_ns` is the time between two ticks of the scheduler.
-    pub(super) fn new(env: &Env, tick_ns: u64) -> Self {
+    pub(super) fn new(symbols: Symbols, tick_ns: u64) -> Self {
         Self {
-            symbols: Symbols::new(env),
+            symbols,
             context: Context {
                 tick_ns,
                 sampler_ns: 1_000_000_000 / SAMPLES_PER_SECOND,

@@ -99,7 +99,8 @@ pub struct Locks {
     pub locks: Vec<Lock>,
     /// Waits of locks that are not listed: too many at once, or for the kernel's table of them.
     pub rest: Waits,
-    /// By CPU on which the wait began; CPUs without a wait are left out.
+    /// By CPU on which the wait ended, which for what spins is that on which it began; CPUs
+    /// without a wait are left out.
     pub cpus: Vec<(u32, Waits)>,
     /// By call stack and waiter: the longest waits first.
     pub stacks: Vec<LockStack>,

@@ -6,6 +6,7 @@ use stalltop_probes::wire::stall::{NONE, StackSample, flag};
 use super::Context;
 use super::timeline::Stacks;
 use super::window::{Span, View, late_sample, period};
+use crate::stalls::stack::lets_interrupts_in;
 
 /// Decides, in this order: (1) the steal clock grew by half the gap or more: paused; (2) the
 /// late sample interrupted user space, where interrupts are never off: paused; (3) it was taken
@@ -101,23 +102,4 @@ fn hole(views: &[View], span: &Span, context: &Context) -> Option<usize> {
             && after.at <= span.end.saturating_add(period(after, context));
         is_hole.then_some(at + 1)
     })
-}
-
-/// Whether the bytes before the interrupted instruction let interrupts in. x86: `sti` (fb) or
-/// `popf` (9d); measured on 453 true gaps: 451. arm64: `msr daif, xN`, `msr daifclr, #n`, or a
-/// write of the priority mask (`ICC_PMR_EL1`), the instruction right before.
-fn lets_interrupts_in(code: u64) -> bool {
-    if code == 0 {
-        return false;
-    }
-    let bytes = code.to_ne_bytes();
-    if cfg!(target_arch = "aarch64") {
-        let [.., a, b, c, d] = bytes;
-        let word = u32::from_le_bytes([a, b, c, d]);
-        word & 0xffff_ffe0 == 0xd51b_4220
-            || word & 0xffff_f0ff == 0xd503_40ff
-            || word & 0xffff_ffe0 == 0xd518_4600
-    } else {
-        bytes.iter().any(|b| matches!(b, 0xfb | 0x9d))
-    }
 }

@@ -12,7 +12,15 @@ use stalltop_probes::sys::info;
 /// The compiled functions of the programs that were loaded at one time, by address.
 #[derive(Debug)]
 pub(super) struct Code {
-    functions: Vec<(u64, u32)>,
+    functions: Vec<Function>,
+}
+
+/// One function: a program has one, and one more for each that it calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Function {
+    address: u64,
+    bytes: u32,
+    program: u32,
 }
 
 impl Code {
@@ -26,19 +34,22 @@ impl Code {
             let Ok(program) = ids::open(Object::Program, id) else {
                 continue;
             };
-            functions.extend(info::program_code(program.as_fd()).unwrap_or_default());
+            let code = info::program_code(program.as_fd()).unwrap_or_default();
+            functions.extend(code.into_iter().map(|(address, bytes)| Function {
+                address,
+                bytes,
+                program: id,
+            }));
         }
         functions.sort_unstable();
         (!functions.is_empty()).then_some(Self { functions })
     }
 
-    /// Whether an address is in one of the functions.
-    pub(super) fn holds(&self, address: u64) -> bool {
-        let behind = self.functions.partition_point(|(at, _)| *at <= address);
-        behind
-            .checked_sub(1)
-            .map(|row| self.functions[row])
-            .is_some_and(|(at, length)| address - at < u64::from(length))
+    /// The id of the program that an address is in.
+    pub(super) fn program(&self, address: u64) -> Option<u32> {
+        let behind = self.functions.partition_point(|f| f.address <= address);
+        let function = self.functions[behind.checked_sub(1)?];
+        (address - function.address < u64::from(function.bytes)).then_some(function.program)
     }
 }
 
@@ -48,18 +59,23 @@ mod tests {
 
     #[test]
     fn an_address_behind_a_function_is_in_none() {
-        let code = Code {
-            functions: vec![(0x1000, 0x40), (0x1080, 0x10)],
+        let function = |address, bytes, program| Function {
+            address,
+            bytes,
+            program,
         };
-        for (address, holds) in [
-            (0xfff, false),
-            (0x1000, true),
-            (0x103f, true),
-            (0x1040, false),
-            (0x1080, true),
-            (0x1090, false),
+        let code = Code {
+            functions: vec![function(0x1000, 0x40, 7), function(0x1080, 0x10, 5)],
+        };
+        for (address, program) in [
+            (0xfff, None),
+            (0x1000, Some(7)),
+            (0x103f, Some(7)),
+            (0x1040, None),
+            (0x1080, Some(5)),
+            (0x1090, None),
         ] {
-            assert_eq!(code.holds(address), holds, "{address:#x}");
+            assert_eq!(code.program(address), program, "{address:#x}");
         }
     }
 }

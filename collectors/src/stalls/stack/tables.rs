@@ -502,3 +502,70 @@ pub(super) const REOPENS: &[&str] = &[
     "task_rq_unlock",
     "__task_rq_unlock",
 ];
+
+/// The part of [`WAITS`] that runs only where a lock is taken: slow paths and optimistic spinning.
+/// `__mutex_lock` is one: `mutex_lock` itself takes a free mutex.
+pub(super) const SLOW: &[&str] = &[
+    "*queued_spin_lock_slowpath",
+    "queued_read_lock_slowpath",
+    "queued_write_lock_slowpath",
+    "resilient_tas_spin_lock",
+    "virt_spin_lock",
+    "kvm_wait",
+    "pv_wait*",
+    "raw_spin_rq_lock_nested",
+    "osq_lock",
+    "mutex_spin_on_owner",
+    "mutex_optimistic_spin",
+    "__mutex_lock*",
+    "__ww_mutex_lock*",
+    "rwsem_spin_on_owner",
+    "rwsem_optimistic_spin",
+    "rwsem_down_*",
+    "rt_mutex_slowlock*",
+    "__rt_mutex_slowlock*",
+    "rtlock_slowlock*",
+    "rt_mutex_adjust_prio_chain",
+];
+
+/// The part of [`REOPENS`] that ends a lock's section, and not a switch to another task.
+pub(super) const UNLOCKS: &[&str] = &[
+    "*unlock_irq*",
+    "*unlock_bh_irq*",
+    "task_rq_unlock",
+    "__task_rq_unlock",
+];
+
+/// What lets interrupts in for reasons of its own, beside carriers and softirq processing.
+pub(super) const ENABLES: &[&str] = &[
+    "*_idle",
+    "*_safe_halt",
+    "acpi_*",
+    "mwait_*",
+    "intel_idle*",
+    "do_error_trap",
+    "do_trap*",
+    "schedule*",
+    "__schedule*",
+    "__local_bh_enable*",
+    "*_pagefault_*",
+    "irqentry_*",
+    "prepare_exit_to_usermode",
+    "smp_call_function_*",
+    "on_each_cpu*",
+    "flush_tlb_*",
+];
+
+/// What records a stack at a tracepoint, and the tracepoint (include/linux/tracepoint.h,
+/// include/trace/bpf_probe.h).
+pub(super) const TRACERS: &[&str] = &[
+    "bpf_prog_*",
+    "bpf_trampoline_*",
+    "bpf_trace_run*",
+    "__bpf_trace_*",
+    "__traceiter_*",
+    "__probestub_*",
+    "__bpf_prog_*",
+    "bpf_get_stack*",
+    "trace_contention_*",
+];

@@ -1,0 +1,26 @@
+//! What waits for the kernel's own locks.
+//!
+//! Two sources, neither of which sees everything. The tracepoints of contention (5.19+) give every
+//! wait exactly, as far as they show it on this machine ([`hidden`], found out by contending locks
+//! of our own, [`contend`], once a person looks). The samples of what CPUs run, which are taken
+//! anyway, give the share of time in lock slow paths ([`share`]), on every kernel.
+//!
+//! One thread (`thread`) does what there is to do in a window (`watch`), as often as the
+//! [`governor`] lets it: reads what the kernel side added up, names it (`names`, [`window`],
+//! `statics`), and has owners looked up by another thread, as that may block (`owners`).
+//!
+//! On a quiet host it wakes once a second and reads some words of shared memory.
+
+pub mod contend;
+pub mod governor;
+pub mod hidden;
+mod names;
+mod owners;
+pub mod share;
+mod statics;
+mod thread;
+pub(crate) mod watch;
+pub mod window;
+
+pub use governor::LocksMode;
+pub(crate) use thread::{LockHandle, Setup};
