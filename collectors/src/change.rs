@@ -14,6 +14,7 @@
 //! | tracer | `current_tracer` | all but what its buffer held |
 //! | mount tracefs, debugfs | mount(2) | exact |
 //! | drop caches | `/proc/sys/vm/drop_caches` | never |
+//! | stop a holder | none: a signal to a process | never |
 //!
 //! `set_event` is never written: its text lists soft-armed events as if they were on, so
 //! nothing can be restored from it.
@@ -30,7 +31,9 @@ mod glob;
 mod host;
 pub mod journal;
 mod plan;
+mod process;
 pub mod selector;
+mod stop;
 mod target;
 mod trigger;
 mod undo;

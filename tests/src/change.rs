@@ -118,7 +118,7 @@ const CHILD: &str = "STALLTOP_TEST_KILLED_CHILD";
 
 /// Runs the test `child_that_is_killed` of this program as a child that stops after `point`
 /// writes, and kills it there. A child that has fewer writes to make ends by itself. `args` is `off JOURNAL SELECTOR`,
-/// `remove JOURNAL SELECTOR` or `undo JOURNAL`.
+/// `remove JOURNAL SELECTOR`, `stop JOURNAL PID` or `undo JOURNAL`.
 ///
 /// # Panics
 /// Where the child fails instead.
@@ -155,6 +155,10 @@ pub fn killed_child() {
     let request = match what.as_str() {
         "off" => off(&next()),
         "remove" => remove(&next()),
+        "stop" => Request::Stop {
+            pid: next().parse().unwrap(),
+            signal: None,
+        },
         _ => UNDO,
     };
     let env = Env::live();

@@ -3,6 +3,8 @@
 
 #[path = "change_plans/host.rs"]
 mod host;
+#[path = "change_plans/stop.rs"]
+mod stop;
 
 use std::fs;
 use std::path::Path;
@@ -321,7 +323,7 @@ fn the_master_switch_and_what_it_does_not_stop() {
         "{notes}"
     );
     assert!(
-        notes.contains("stops the BPF kprobes of holder[812], netdata.service"),
+        notes.contains("stops holder[812], netdata.service: 1 kretprobe (1 BPF program)"),
         "{notes}"
     );
     assert_eq!(plan.left.len(), 1);
@@ -363,7 +365,11 @@ fn what_only_its_holder_can_stop_names_the_holder() {
     }
     let events = plan("irq:softirq_entry").unwrap();
     assert_eq!(events.writes.len(), 1);
-    assert!(events.left[0].why.contains("kill 812"), "{:?}", events.left);
+    assert!(
+        events.left[0].why.contains("stalltop stop 812"),
+        "{:?}",
+        events.left
+    );
 }
 
 #[test]

@@ -202,6 +202,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         change: ChangeArgs,
     },
+    /// Stop a process that holds probes which only it can detach; asks for a word, cannot be undone
+    #[command(after_help = STOP_STATUS)]
+    Stop {
+        /// The process (stalltop audit names holders)
+        #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+        pid: u32,
+        /// Send KILL, once TERM was sent and it still runs
+        #[arg(long)]
+        kill: bool,
+        /// Show what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        root: RootArgs,
+    },
     /// Put back what a change changed, also after a crash or a lost connection
     Undo {
         /// Its number [default: the newest change]
@@ -280,6 +295,12 @@ Exit status: 0 also where a section is not known (its reason is printed), 1 wher
 
 const DOCTOR_STATUS: &str = "\
 Exit status: 0 whatever works and does not (--json has it per check), 2 bad usage.";
+
+const STOP_STATUS: &str = "\
+TERM is sent, then waited 5 s for the exit. Where a unit or a container holds the probes, \
+the command that stops all of it is shown instead of run.
+Exit status: 0 it exited, 1 it still runs, refused or not confirmed, 2 bad usage or no such \
+process, 3 it holds nothing.";
 
 const SELECTORS: &str = "\
 Selectors:

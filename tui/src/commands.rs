@@ -7,6 +7,7 @@ mod drop_caches;
 mod name_user_stack;
 mod record;
 mod selftest;
+mod stop;
 mod stream;
 mod switch;
 mod top;
@@ -58,6 +59,21 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }) => switch::on(&selectors, force, &with_globals(change)),
         Some(Command::DropCaches { level, change }) => {
             drop_caches::run(level, &with_globals(change))
+        }
+        Some(Command::Stop {
+            pid,
+            kill,
+            dry_run,
+            root,
+        }) => {
+            let change = ChangeArgs {
+                dry_run,
+                yes: false,
+                root,
+                journal: None,
+                read_only: false,
+            };
+            stop::run(pid, kill, &with_globals(change))
         }
         Some(Command::Undo {
             id,

@@ -4,6 +4,7 @@
 //! stalltop-collectors, module `change`, and nowhere else.
 
 pub mod caches;
+pub mod stop;
 
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +38,13 @@ pub enum Request {
         /// this kernel and what is charged.
         level: Option<u8>,
     },
+    /// Send a signal to a process that holds probes which nobody else can detach.
+    Stop {
+        /// The process.
+        pid: u32,
+        /// Which; `None` for `TERM`, and for `KILL` once this very process was sent that.
+        signal: Option<StopSignal>,
+    },
     /// Undo one journal entry.
     Undo {
         /// Its number; `None` for the last one that is not undone.
@@ -44,6 +52,33 @@ pub enum Request {
         /// Whether to go on although a value has moved since.
         force: bool,
     },
+}
+
+/// The signals that stop a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    /// `SIGTERM`: it may clean up first, or ignore it.
+    Term,
+    /// `SIGKILL`: at once.
+    Kill,
+}
+
+impl StopSignal {
+    /// As kill(1) takes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Term => "TERM",
+            Self::Kill => "KILL",
+        }
+    }
+
+    /// The signal of that name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Self::Term, Self::Kill]
+            .into_iter()
+            .find(|s| s.as_str() == name)
+    }
 }
 
 /// How a write opens its file. It matters: truncating `set_event` clears it, and
@@ -61,6 +96,9 @@ pub enum OpenMode {
     Mount,
     /// No write: umount(2) of `path`.
     Unmount,
+    /// No write: the signal `value` to the process whose `/proc/PID/stat` is `path`, if its comm
+    /// and start time are still those of `before` (pidfd_send_signal(2)).
+    Signal,
 }
 
 /// One literal write.
@@ -109,6 +147,10 @@ impl Write {
                 return format!("mount -t {fs} {fs} {}", shell_word(&self.path));
             }
             OpenMode::Unmount => return format!("umount {}", shell_word(&self.path)),
+            OpenMode::Signal => {
+                let pid = stop::pid_of(&self.path).map_or_else(String::new, |pid| pid.to_string());
+                return format!("kill -{} {pid}", shell_word(&self.value));
+            }
         };
         if self.value.is_empty() {
             return format!("echo {arrow} {}", shell_word(&self.path));

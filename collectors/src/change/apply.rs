@@ -7,12 +7,14 @@
 
 use std::io;
 
-use stalltop_model::change::{ChangeError, Entry, Outcome, Plan, Request, Write};
+use stalltop_model::change::stop::pid_of;
+use stalltop_model::change::{ChangeError, Entry, OpenMode, Outcome, Plan, Request, Write};
 
 use crate::Env;
 
 use super::drop_caches;
 use super::journal::OpenJournal;
+use super::stop;
 use super::target::Target;
 use super::writer::Writer;
 
@@ -61,8 +63,10 @@ pub fn apply(
     let undoes = still_to_undo(&journal, plan)?;
     for write in &plan.writes {
         Writer::check(&env, write)?;
+        check_signal(plan, write)?;
     }
     look_ahead(&env, plan)?;
+    let held = stop::Before::look(&env, plan);
 
     let mut entry = journal.intend(plan, undoes)?;
     let of = plan.writes.len();
@@ -85,7 +89,31 @@ pub fn apply(
         progress(Progress { done: n + 1, of });
     }
     finish(&mut journal, &mut entry)?;
+    // Others must be able to undo what they did while a process takes its time.
+    drop(journal);
+    if let Some(held) = held {
+        entry.effect = Some(held.compare(&env));
+        let written = OpenJournal::open(&env, writer.journal())
+            .and_then(|mut journal| journal.outcome(&entry));
+        written.map_err(|error| Failure {
+            error,
+            entry: Some(Box::new(entry.clone())),
+        })?;
+    }
     Ok(entry)
+}
+
+/// Signals are sent for a request that names their process, and for nothing that a journal says.
+fn check_signal(plan: &Plan, write: &Write) -> Result<(), ChangeError> {
+    let asked = matches!(plan.request, Request::Stop { pid, .. }
+        if pid_of(&write.path) == Some(pid));
+    if write.mode != OpenMode::Signal || asked {
+        return Ok(());
+    }
+    Err(ChangeError::Refused {
+        command: write.command().into(),
+        why: "nobody asked for this process to be stopped".into(),
+    })
 }
 
 /// The entry that an undo plan undoes, if it still is to be undone.
@@ -116,7 +144,11 @@ fn look_ahead(env: &Env, plan: &Plan) -> Result<(), ChangeError> {
     let plain = |w: &Write| {
         matches!(
             Writer::check(env, w),
-            Ok(Target::Enable | Target::TracingOn | Target::CurrentTracer | Target::KprobesEnabled)
+            Ok(Target::Enable
+                | Target::TracingOn
+                | Target::CurrentTracer
+                | Target::KprobesEnabled
+                | Target::Process)
         )
     };
     if plan.writes.iter().all(plain) {

@@ -3,7 +3,9 @@
 mod events;
 mod holders;
 mod remove;
+mod stop;
 mod switches;
+mod ways;
 
 use std::collections::HashSet;
 
@@ -44,6 +46,7 @@ pub fn plan(
         }
         Request::Remove { selector } => remove::plan(&context, selector),
         Request::DropCaches { level } => super::drop_caches::plan(env, request, journal, *level),
+        Request::Stop { pid, signal } => stop::plan(&context, *pid, *signal),
         Request::Undo { entry, force } => undo::plan(env, journal, *entry, *force),
     }
 }

@@ -7,13 +7,15 @@
 use std::fs::File;
 use std::io::{self, Read};
 
-use stalltop_model::change::OpenMode;
+use stalltop_model::change::stop::pid_of;
+use stalltop_model::change::{OpenMode, StopSignal};
 use stalltop_model::sample::EnableState;
 
 use crate::Env;
 use crate::env::{Mount, parse_mountinfo};
 use crate::file;
 
+use super::process::Process;
 use super::{dynamic, trigger};
 
 /// The most that is read of one file, bytes.
@@ -40,6 +42,8 @@ pub(crate) enum Target {
     DropCaches,
     /// A mount point of tracefs or debugfs.
     MountPoint,
+    /// `/proc/PID/stat`, which stands for the process: never written, it takes signals.
+    Process,
 }
 
 /// Where a file system that stalltop mounts belongs.
@@ -72,6 +76,9 @@ pub(crate) fn classify(env: &Env, path: &str) -> Option<Target> {
         .any(|fs| mount_point(fs) == Some(path))
     {
         return Some(Target::MountPoint);
+    }
+    if pid_of(path).is_some() {
+        return Some(Target::Process);
     }
     let below = |fs: &str, sub: &str| {
         env.mounts.iter().filter(|m| m.fs == fs).find_map(|m| {
@@ -124,6 +131,7 @@ impl Target {
             }
             Self::DropCaches => mode == OpenMode::Truncate && matches!(value, "1" | "2" | "3"),
             Self::MountPoint => matches!(mode, OpenMode::Mount | OpenMode::Unmount),
+            Self::Process => mode == OpenMode::Signal && StopSignal::parse(value).is_some(),
         }
     }
 
@@ -158,6 +166,10 @@ impl Target {
         if self == Self::MountPoint {
             let text = read_whole(env, "/proc/self/mountinfo")?;
             return Ok(mounted_at(&parse_mountinfo(text.as_bytes()), path));
+        }
+        if self == Self::Process {
+            let pid = pid_of(path).ok_or(io::ErrorKind::InvalidInput)?;
+            return Ok(Process::read(env, pid)?.identity());
         }
         let text = read_whole(env, path)?;
         Ok(match self {
@@ -239,6 +251,9 @@ mod tests {
             ("/sys/kernel/debug/x", None),
             ("/proc/sys/vm/drop_caches", Some(Target::DropCaches)),
             ("/proc/sys/kernel/core_pattern", None),
+            ("/proc/812/stat", Some(Target::Process)),
+            ("/proc/812/oom_score_adj", None),
+            ("/proc/self/stat", None),
             ("/etc/passwd", None),
             ("/sys/kernel/tracing", Some(Target::MountPoint)),
             ("/sys/kernel/tracingx/tracing_on", None),
@@ -249,7 +264,7 @@ mod tests {
 
     #[test]
     fn only_known_values_are_written() {
-        use OpenMode::{Append, Mount, Plain, Truncate};
+        use OpenMode::{Append, Mount, Plain, Signal, Truncate};
         assert!(Target::Enable.takes(Truncate, "1"));
         assert!(!Target::Enable.takes(Append, "1") && !Target::Enable.takes(Truncate, "0*"));
         assert!(!Target::Dynamic.takes(Truncate, "-:a/b"));
@@ -261,5 +276,7 @@ mod tests {
         assert!(!Target::DropCaches.takes(Truncate, "4"));
         assert!(!Target::DropCaches.takes(Plain, "1") && !Target::MountPoint.takes(Plain, "x"));
         assert!(Target::MountPoint.takes(Mount, "tracefs"));
+        assert!(Target::Process.takes(Signal, "TERM") && !Target::Process.takes(Signal, "STOP"));
+        assert!(!Target::Process.takes(Truncate, "TERM") && !Target::Enable.takes(Signal, "1"));
     }
 }

@@ -11,6 +11,7 @@ use stalltop_model::change::{ChangeError, OpenMode, Write};
 use crate::Env;
 
 use super::journal::Journal;
+use super::process;
 use super::target::{self, Target};
 
 /// Leave to change a host. Only [`crate::live::Live`] gives one: a replay or a read-only
@@ -85,6 +86,7 @@ impl Writer {
             OpenMode::Unmount => {
                 return Ok(rustix::mount::unmount(&path, UnmountFlags::NOFOLLOW)?);
             }
+            OpenMode::Signal => return process::send(env, write),
         };
         let mut file = options
             .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY)
@@ -113,7 +115,10 @@ fn why(e: &io::Error) -> String {
         Some(libc::EBUSY) => "; something still uses it",
         Some(libc::EACCES) => "; run as root",
         Some(libc::EPERM) => "; run as root, or lockdown refuses it (stalltop doctor tells)",
-        Some(libc::ENOENT) => "; it is gone",
+        Some(libc::ENOENT | libc::ESRCH) => "; it is gone",
+        Some(libc::ENOSYS) => {
+            "; signals go to a descriptor of the process, which Linux 5.3 brought"
+        }
         _ => "",
     };
     format!("{e}{hint}")

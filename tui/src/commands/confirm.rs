@@ -55,7 +55,7 @@ impl<'a> Desk<'a> {
     pub(crate) fn plan(&self, request: &Request) -> Result<Plan, ChangeError> {
         let journal = self.journal()?;
         let tracing = match request {
-            Request::Off { .. } | Request::Remove { .. } => {
+            Request::Off { .. } | Request::Remove { .. } | Request::Stop { .. } => {
                 Some(TracingCollector::new(&self.env).scan_all())
             }
             _ => None,
@@ -237,7 +237,10 @@ pub(crate) fn report(plan: &Plan, done: Result<Entry, Failure>) -> ExitCode {
         }
         Err(failure) => {
             let status = refused(&failure.error);
-            if let Some(entry) = &failure.entry {
+            // What cannot be undone leaves nothing to put back.
+            if let Some(entry) = &failure.entry
+                && plan.undo != UndoClass::Never
+            {
                 eprintln!(
                     "stalltop: journal entry {} has what was written of it; stalltop undo {} puts it back",
                     entry.id, entry.id

@@ -142,6 +142,7 @@ actions! {
     TracingOn "tracing-on" ["W"] in [Tracing] needs Writer danger Asks: "", "Stop or resume recording into the selected instance's buffer (tracing_on)";
     Tracer "current-tracer" ["C"] in [Tracing] needs Writer danger Asks: "", "Set the selected instance's current_tracer to nop, or back";
     Remove "remove" ["D"] in [Tracing] needs Writer danger Asks: "", "Remove the selected dynamic event; undo re-creates it";
+    StopHolder "stop-holder" ["T"] in [Tracing] needs Writer danger Asks: "stop holder", "Stop the process that holds the selected probe: TERM, then KILL; asks for a word, cannot be undone";
     GroupStalls "group-stalls" ["v"] in [Stalls]: "group", "Group stalls: not at all, by culprit, function, CPU, kind";
     LikeThis "like-this" ["f"] in [Stalls StallDetail]: "like this", "Show only the stalls of this culprit and function; again: all";
     ShowOurs "ours" ["o"] in [Tracing Stalls]: "ours", "Show or hide what is stalltop's own: its probes, the stalls that it caused";

@@ -95,7 +95,7 @@ impl Tracing {
         let asked = match action {
             ActionId::ClearSetEvent => clear_events(scene),
             ActionId::KprobesMaster => Ok(kprobes_master(scene)),
-            _ => switch::request(action, self.selected(), scene.model),
+            _ => switch::request(action, self.selected(), scene),
         };
         match asked {
             Ok(request) => Reply::Wish(Wish::Plan(request)),
@@ -183,7 +183,8 @@ impl Pane for Tracing {
             | ActionId::KprobesMaster
             | ActionId::TracingOn
             | ActionId::Tracer
-            | ActionId::Remove => return self.ask(action, scene),
+            | ActionId::Remove
+            | ActionId::StopHolder => return self.ask(action, scene),
             action => {
                 return if self.list.act(action) {
                     Reply::Done

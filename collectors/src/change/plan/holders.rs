@@ -1,11 +1,13 @@
 //! What cannot be switched from outside, and who to stop instead.
 
-use stalltop_model::change::ChangeError;
-use stalltop_model::sample::{Attachment, BpfProgram, Holder, OwnerKind};
+use stalltop_model::change::{ChangeError, shell_word};
+use stalltop_model::sample::{
+    Attachment, BpfProgram, DynamicKind, EnableState, Holder, Owner, OwnerKind,
+};
 use stalltop_model::{Reason, printable};
 
 use super::super::selector::{Selector, What};
-use super::{Context, Draft};
+use super::{Context, Draft, ways};
 
 /// BPF programs that are not ours.
 fn programs<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a BpfProgram> {
@@ -20,27 +22,29 @@ pub(super) fn is_kprobe(attachment: &Attachment) -> bool {
     matches!(&*attachment.kind, "kprobe" | "kretprobe")
 }
 
+/// An owner's name, where it says more than the process does.
+pub(super) fn unit(owner: &Owner) -> Option<String> {
+    match owner.kind {
+        OwnerKind::Root | OwnerKind::Other => None,
+        _ => Some(printable(&owner.name).into_owned()),
+    }
+}
+
 /// A holder as `comm[pid], unit`.
 pub(super) fn who(holder: &Holder) -> String {
     let name = format!("{}[{}]", printable(&holder.comm), holder.pid);
-    match holder.owner.kind {
-        OwnerKind::Root | OwnerKind::Other => name,
-        _ => format!("{name}, {}", printable(&holder.owner.name)),
+    match unit(&holder.owner) {
+        None => name,
+        Some(unit) => format!("{name}, {unit}"),
     }
 }
 
 /// The command that stops a holder.
 fn stop(holder: &Holder) -> String {
-    let name = printable(&holder.owner.name);
-    let last = name.rsplit([' ', '/']).next().unwrap_or_default();
-    match holder.owner.kind {
-        OwnerKind::Unit => format!("systemctl stop {name}"),
-        OwnerKind::Docker => format!("docker stop {last}"),
-        OwnerKind::Podman => format!("podman stop {last}"),
-        OwnerKind::Containerd | OwnerKind::CriO => format!("crictl stop {last}"),
-        OwnerKind::Lxc => format!("lxc-stop {last}"),
-        _ => format!("kill {}", holder.pid),
-    }
+    ways::of(&holder.owner).map_or_else(
+        || format!("stalltop stop {}", holder.pid),
+        |way| way.command,
+    )
 }
 
 /// Who holds a program and how to stop them, in one line.
@@ -53,7 +57,10 @@ pub(super) fn held(program: &BpfProgram) -> String {
         return format!("held by {}{more}: {}", who(first), stop(first));
     }
     match program.pins.first() {
-        Some(pin) => format!("pinned, held by no process: rm {}", printable(pin)),
+        Some(pin) => format!(
+            "pinned, held by no process: rm {} (detaches it where nothing else holds it)",
+            shell_word(pin)
+        ),
         None => "held by no process that stalltop can see (stalltop doctor)".to_owned(),
     }
 }
@@ -132,35 +139,148 @@ pub(super) fn instead_of(context: &Context<'_>, selector: &Selector) -> Option<C
     })
 }
 
-/// What `kprobes/enabled` stops and what it does not, from the state of the host.
+/// What `kprobes/enabled` does not stop although it sits on functions and events of the kernel.
+fn is_deaf(kind: &str) -> bool {
+    // kprobe_multi and kretprobe_multi are fprobes: kernel/trace/bpf_trace.c.
+    kind.ends_with("probe_multi")
+        || matches!(
+            kind,
+            "fentry"
+                | "fexit"
+                | "fmod_ret"
+                | "uprobe"
+                | "uretprobe"
+                | "uprobe_multi"
+                | "uretprobe_multi"
+                | "raw_tracepoint"
+                | "tp_btf"
+                | "tracepoint"
+        )
+}
+
+/// Attachments counted by kind, for one holder.
+struct Tally<'a> {
+    holder: String,
+    /// How to stop it, or why that is not known.
+    how: String,
+    kinds: Vec<(&'a str, u32)>,
+    programs: u32,
+}
+
+impl<'a> Tally<'a> {
+    /// Counts an attachment for a holder, once per program that has any.
+    fn count(all: &mut Vec<Self>, (holder, how): (String, String), kind: &'a str, first: bool) {
+        let at = all.iter().position(|t| t.holder == holder);
+        let at = at.unwrap_or_else(|| {
+            all.push(Tally {
+                holder,
+                how,
+                kinds: Vec::new(),
+                programs: 0,
+            });
+            all.len() - 1
+        });
+        let tally = &mut all[at];
+        tally.programs += u32::from(first);
+        match tally.kinds.iter_mut().find(|(k, _)| *k == kind) {
+            Some((_, n)) => *n += 1,
+            None => tally.kinds.push((kind, 1)),
+        }
+    }
+
+    /// `2 kprobes, 16 kretprobes`.
+    fn kinds(&self) -> String {
+        let kinds = self.kinds.iter().map(|(kind, n)| match (n, *kind) {
+            (1, kind) => format!("1 {kind}"),
+            (n, kind) if kind.ends_with("probe") || kind.ends_with("point") => {
+                format!("{n} {kind}s")
+            }
+            (n, kind) => format!("{n} {kind}"),
+        });
+        kinds.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// What `kprobes/enabled` stops and what it does not, a line per holder.
 pub(super) fn of_kprobes(context: &Context<'_>, draft: &mut Draft) {
-    let mut stopped: Vec<String> = Vec::new();
+    let (mut stopped, mut deaf) = (Vec::new(), Vec::new());
     for program in programs(context) {
-        if program.attached.iter().any(is_kprobe) {
-            for holder in &program.holders {
-                let who = who(holder);
-                if !stopped.contains(&who) {
-                    stopped.push(who);
-                }
+        // A forked child inherits descriptors: the first stands for all.
+        let holder = match (program.holders.first(), program.pins.first()) {
+            (Some(first), _) => (who(first), stop(first)),
+            (None, Some(pin)) => (
+                format!("pinned at {}", printable(pin)),
+                format!("rm {}", shell_word(pin)),
+            ),
+            (None, None) => (
+                "held by no process".to_owned(),
+                "bpftool prog show tells more".to_owned(),
+            ),
+        };
+        let (mut first_stopped, mut first_deaf) = (true, true);
+        for at in &program.attached {
+            if is_kprobe(at) {
+                Tally::count(&mut stopped, holder.clone(), &at.kind, first_stopped);
+                first_stopped = false;
+            } else if is_deaf(&at.kind) {
+                Tally::count(&mut deaf, holder.clone(), &at.kind, first_deaf);
+                first_deaf = false;
             }
         }
-        let deaf = program.attached.iter().find(|a| {
-            matches!(
-                &*a.kind,
-                "kprobe_multi" | "kretprobe_multi" | "fentry" | "fexit" | "uprobe" | "uretprobe"
-            )
-        });
-        if let Some(at) = deaf {
-            draft.leave(
-                format!("{} ({} {})", name(program), at.kind, printable(&at.target)),
-                format!("kprobes/enabled does not stop it; {}", held(program)),
-            );
+    }
+    let perf = context.tracing.and_then(|t| t.perf.value());
+    for user in perf.into_iter().flatten() {
+        let holder = (who(&user.holder), stop(&user.holder));
+        match &*user.kind {
+            kind @ ("kprobe" | "kretprobe") => {
+                Tally::count(&mut stopped, holder, kind, false);
+            }
+            kind @ ("uprobe" | "uretprobe") => Tally::count(&mut deaf, holder, kind, false),
+            _ => {}
         }
     }
-    if !stopped.is_empty() {
-        draft.note(format!("stops the BPF kprobes of {}", stopped.join(", ")));
+    for tally in &stopped {
+        let programs = match tally.programs {
+            0 => "no BPF".to_owned(),
+            1 => "1 BPF program".to_owned(),
+            n => format!("{n} BPF programs"),
+        };
+        draft.note(format!(
+            "stops {}: {} ({programs})",
+            tally.holder,
+            tally.kinds()
+        ));
     }
-    draft.note("does not stop kprobe.multi, fentry, fexit or uprobes");
+    for tally in &deaf {
+        draft.leave(
+            format!("{}: {}", tally.holder, tally.kinds()),
+            format!("stays on; {}", tally.how),
+        );
+    }
+    let known = context.tracing.and_then(|t| t.bpf.as_ref().err());
+    if let Some(reason) = known {
+        draft.note(format!("whose they are is not known: {reason}"));
+    }
+    draft.note("does not stop kprobe.multi, fentry, fexit, uprobes or tracepoints");
+}
+
+/// The kprobes of tracefs among those that are stopped.
+pub(super) fn of_tracefs(context: &Context<'_>, draft: &mut Draft) {
+    let tracefs = context.tracing.and_then(|t| t.tracefs.value());
+    let on = tracefs.into_iter().flat_map(|t| &t.dynamic).filter(|e| {
+        matches!(e.kind, DynamicKind::Kprobe | DynamicKind::Kretprobe)
+            && e.state.get().is_some_and(EnableState::is_on)
+    });
+    let names: Vec<String> = on
+        .map(|e| format!("{}:{}", printable(&e.group), printable(&e.name)))
+        .collect();
+    match names.as_slice() {
+        [] => {}
+        [one] => draft.note(format!("stops {one} of tracefs")),
+        [one, rest @ ..] => {
+            draft.note(format!("stops {one} and {} more of tracefs", rest.len()));
+        }
+    }
 }
 
 /// How to stop kprobes one holder at a time, where the master switch cannot be had.

@@ -170,6 +170,7 @@ pub(super) fn kprobes(context: &Context<'_>, draft: &mut Draft) -> Result<(), Ch
         draft.note(format!(
             "stops {count} kprobes and kretprobes (kprobes/list)"
         ));
+        holders::of_tracefs(context, draft);
         holders::of_kprobes(context, draft);
     }
     Ok(())

@@ -186,6 +186,12 @@ impl Change {
                     || "writing, then reading back …".to_owned(),
                     chrome::progress,
                 );
+                let news = match plan.request {
+                    Request::Stop { .. } => {
+                        "waiting for it to exit, then looking at what went …".into()
+                    }
+                    _ => news,
+                };
                 let leave =
                     format!("{esc} leaves it to go on by itself; its end is told in the footer");
                 (
@@ -324,6 +330,7 @@ fn describe(request: &Request) -> String {
         Request::Remove { selector } => format!("remove {}", printable(selector)),
         Request::DropCaches { level: None } => "drop caches, with the value that fits".into(),
         Request::DropCaches { level: Some(n) } => format!("drop caches, value {n}"),
+        Request::Stop { pid, .. } => format!("stop process {pid}"),
         Request::Undo { entry: None, .. } => "undo the last change".into(),
         Request::Undo { entry: Some(n), .. } => format!("undo change {n}"),
     }
@@ -351,7 +358,9 @@ fn plan_lines(plan: &Plan, width: usize) -> Vec<(String, Role)> {
             Some(v) => text::name(v, 30).into_owned(),
         };
         let change = match (write.mode, &write.before, &write.after) {
-            (OpenMode::Mount | OpenMode::Unmount, ..) | (_, None, None) => String::new(),
+            (OpenMode::Mount | OpenMode::Unmount | OpenMode::Signal, ..) | (_, None, None) => {
+                String::new()
+            }
             (_, before, after) => format!("{} → {}", value(before), value(after)),
         };
         lines.push((

@@ -1,6 +1,6 @@
 //! What a measured change brought: before and after, side by side.
 
-use stalltop_model::change::Entry;
+use stalltop_model::change::{Entry, stop};
 use stalltop_model::{Reading, printable};
 
 use crate::text;
@@ -11,6 +11,11 @@ pub(super) fn lines(entry: &Entry) -> Vec<String> {
     let Some(effect) = &entry.effect else {
         return out;
     };
+    let outcome = stop::outcome(entry);
+    if let Some(outcome) = &outcome {
+        out.push(outcome.clone());
+        out.push(String::new());
+    }
     let what = effect
         .rows
         .iter()
@@ -52,10 +57,12 @@ pub(super) fn lines(entry: &Entry) -> Vec<String> {
             ));
         }
     }
-    out.push(String::new());
-    out.push(format!(
-        "the write itself took {}",
-        text::duration(effect.took_ns)
-    ));
+    if outcome.is_none() {
+        out.push(String::new());
+        out.push(format!(
+            "the write itself took {}",
+            text::duration(effect.took_ns)
+        ));
+    }
     out
 }

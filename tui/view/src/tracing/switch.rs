@@ -77,12 +77,16 @@ fn toggle(selector: Name, is_on: bool) -> Request {
 pub(super) fn request(
     action: ActionId,
     row: Option<&Row>,
-    model: &Model,
+    scene: &Scene<'_>,
 ) -> Result<Request, String> {
+    let model = scene.model;
     let row = row.ok_or("nothing is selected")?;
     let is_on = row.state != State::Off;
     match action {
-        ActionId::Switch => switch(row, is_on),
+        ActionId::Switch => {
+            let stop = scene.key(PaneId::Tracing.info().stack, ActionId::StopHolder);
+            switch(row, is_on, &stop)
+        }
         ActionId::SwitchSystem => match &row.key {
             Key::Event(instance, system, _) | Key::System(instance, system) => {
                 Ok(toggle(of(instance, &format!("{system}:*")), is_on))
@@ -95,6 +99,13 @@ pub(super) fn request(
                 selector: format!("{group}:{name}").into(),
             }),
             _ => Err("only dynamic events can be removed".into()),
+        },
+        ActionId::StopHolder => match &row.key {
+            Key::Holder(pid) | Key::Program(_, pid) if *pid != 0 => Ok(Request::Stop {
+                pid: *pid,
+                signal: None,
+            }),
+            _ => Err("select a process, or something that it holds".into()),
         },
         ActionId::TracingOn => {
             let instance = instance(row, model)?;
@@ -113,7 +124,7 @@ pub(super) fn request(
     }
 }
 
-fn switch(row: &Row, is_on: bool) -> Result<Request, String> {
+fn switch(row: &Row, is_on: bool, stop: &str) -> Result<Request, String> {
     Ok(match &row.key {
         Key::Event(instance, system, name) => {
             toggle(of(instance, &format!("{system}:{name}")), is_on)
@@ -133,7 +144,7 @@ fn switch(row: &Row, is_on: bool) -> Result<Request, String> {
         Key::Dynamics => return Err("select one dynamic event, or X for its group".into()),
         Key::Holder(_) => {
             return Err(format!(
-                "BPF programs cannot be switched from outside: stop {}",
+                "BPF programs cannot be switched from outside: stop {} ({stop})",
                 row.what
             ));
         }
@@ -144,7 +155,7 @@ fn switch(row: &Row, is_on: bool) -> Result<Request, String> {
         }
         Key::Program(_, pid) => {
             return Err(format!(
-                "a BPF program cannot be switched from outside: stop the process {pid} that holds it"
+                "a BPF program cannot be switched from outside: stop the process {pid} that holds it ({stop})"
             ));
         }
         Key::Link(_) | Key::Pinned => {
