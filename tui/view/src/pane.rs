@@ -4,7 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::change::{Entry, Outcome, Request, UndoClass};
 use stalltop_model::model::stalls::Filter;
-use stalltop_model::sample::{Sample, Tracing};
+use stalltop_model::sample::{Costs, Sample, Tracing};
 use stalltop_model::{Model, Reason};
 
 use crate::action::{ActionId, Context, Danger};
@@ -181,6 +181,18 @@ impl<'a> Scene<'a> {
         self.past()
             .and_then(|seq| self.model.tracing.at(seq))
             .unwrap_or(&self.sample().tracing)
+    }
+
+    /// What probes cost as of the tick that is shown.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    pub(crate) fn costs(&self) -> Result<&'a Costs, &'a Reason> {
+        static NOT_KEPT: Reason = Reason::NotRecorded;
+        match self.past() {
+            Some(seq) => self.model.costs.at(seq).ok_or(&NOT_KEPT),
+            None => self.sample().costs.as_ref().map(|costs| &**costs),
+        }
     }
 
     /// `CLOCK_REALTIME` of the tick that is shown, ns since 1970.

@@ -1,6 +1,8 @@
 //! Pane 5: what traces this host, and for whom; switches for it, and what was switched.
 
+mod cost;
 mod draw;
+mod facts;
 mod journal;
 mod switch;
 mod tally;
@@ -147,7 +149,7 @@ impl Pane for Tracing {
             ActionId::Open => {
                 if !self.fold(None) {
                     return match self.selected() {
-                        Some(row) => Reply::Wish(Wish::Show(switch::facts(row, scene))),
+                        Some(row) => Reply::Wish(Wish::Show(facts::of(row, scene))),
                         None => Reply::Done,
                     };
                 }

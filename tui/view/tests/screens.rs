@@ -11,6 +11,8 @@ mod host;
 mod locks;
 #[path = "screens/stalls.rs"]
 mod stalls;
+#[path = "screens/tracing.rs"]
+mod tracing;
 
 use host::Kind;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
 
+use super::cost::{self, Figure};
 use super::tree::{Row, State, changed_text};
 use super::{Tally, Tracing};
 
@@ -33,7 +34,8 @@ impl Tracing {
                 None => format!("{}: older states are not kept", scene.as_of_newest()),
             });
         }
-        draw::section(buf, theme, area, 0, ("TRACING", &detail, ""));
+        let total = cost::total(scene);
+        draw::section(buf, theme, area, 0, ("TRACING", &detail, &total));
         let mut pen = Pen::new(buf, theme, area, 1);
         pen.gap(1);
         Tally::of(scene.tracing()).draw(&mut pen);
@@ -42,8 +44,10 @@ impl Tracing {
         pen.gap(1)
             .left("what", columns.what, Role::Faint)
             .left("kind", columns.kind, Role::Faint)
-            .right("hits", columns.hits, Role::Faint)
-            .gap(2.min(columns.hits))
+            .right("hits/s", columns.hits, Role::Faint)
+            .right("ns/hit", columns.ns, Role::Faint)
+            .right(columns.share_title(), columns.share, Role::Faint)
+            .gap(2.min(columns.share))
             .left("changed", columns.changed, Role::Faint)
             .put("held by, state", Role::Faint);
         let top = 3.min(area.height);
@@ -79,6 +83,8 @@ struct Columns {
     what: usize,
     kind: usize,
     hits: usize,
+    ns: usize,
+    share: usize,
     changed: usize,
 }
 
@@ -87,18 +93,33 @@ impl Columns {
         let width = usize::from(width);
         Self {
             what: match width {
-                0..60 => width.saturating_sub(14).max(8),
-                60..100 => 35,
-                100..150 => 46,
-                _ => 62,
+                0..60 => width.saturating_sub(10).max(8),
+                60..100 => 32,
+                100..150 => 42,
+                _ => 54,
             },
             kind: match width {
-                0..60 => 0,
-                60..100 => 11,
+                0..100 => 0,
+                100..130 => 11,
                 _ => 15,
             },
-            hits: if width >= 130 { 12 } else { 0 },
-            changed: if width >= 100 { 20 } else { 0 },
+            hits: if width >= 60 { 9 } else { 0 },
+            ns: if width >= 60 { 8 } else { 0 },
+            share: match width {
+                0..40 => 0,
+                40..100 => 9,
+                100..130 => 13,
+                _ => 15,
+            },
+            changed: if width >= 130 { 20 } else { 0 },
+        }
+    }
+
+    fn share_title(&self) -> &'static str {
+        if self.share > 12 {
+            "% of one CPU"
+        } else {
+            "% CPU"
         }
     }
 }
@@ -158,16 +179,43 @@ fn line(scene: &Scene<'_>, body: Rect, buf: &mut Buffer, y: u16, row: &Row, colu
         columns.kind,
         Role::Dim,
     );
-    if columns.hits > 0 {
-        let hits = row.hits.map_or_else(String::new, text::count);
-        pen.right(&hits, columns.hits, Role::Text).gap(2);
+    let shown = |figure: Option<Figure>, show: fn(Figure) -> String| {
+        let role = match figure {
+            Some(Figure::Value(..)) => Role::Text,
+            _ => Role::Faint,
+        };
+        (figure.map_or_else(String::new, show), role)
+    };
+    let (hits, role) = shown(row.cost.hits, Figure::rate);
+    pen.right(&hits, columns.hits, role);
+    let (ns, role) = shown(row.cost.ns, Figure::ns);
+    pen.right(&ns, columns.ns, role);
+    let (mut share, role) = shown(row.cost.share, Figure::percent);
+    // With its deviation, where there is room and it is worth a look.
+    if columns.share > 14
+        && let Some(deviation) = row.cost.deviation.filter(|d| *d >= 0.0005)
+    {
+        share = format!("{share} ±{}", cost::percent(deviation));
     }
+    let role = match row.cost.share {
+        Some(Figure::Value(share, _)) if share >= 0.1 => Role::Warning,
+        _ if row.depth == 0 && role == Role::Text => Role::Strong,
+        _ => role,
+    };
+    pen.right(&share, columns.share, role)
+        .gap(2.min(columns.share));
     if columns.changed > 0 {
         let changed = row.changed.map_or_else(String::new, changed_text);
         pen.left(&changed, columns.changed, Role::Changed);
     }
     if row.ours {
         pen.put("ours  ", Role::Ours);
+    }
+    if !row.warn.is_empty() {
+        pen.put(&row.warn, Role::Warning);
+        if !row.note.is_empty() {
+            pen.put(" · ", Role::Dim);
+        }
     }
     pen.put(&row.note, Role::Dim);
 }

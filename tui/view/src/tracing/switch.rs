@@ -1,14 +1,14 @@
-//! From a row and a key to the request of a change; what a row is in full.
+//! From a row and a key to the request of a change.
 
-use stalltop_model::change::Request;
-use stalltop_model::sample::{BpfProgram, Holder, Instance};
+use stalltop_model::change::{Request, shell_word};
+use stalltop_model::sample::{Holder, Instance};
 use stalltop_model::{Model, Name, Reason, printable};
 
 use crate::action::ActionId;
 use crate::pane::{PaneId, Scene};
 use crate::text;
 
-use super::tree::{Key, Row, State, changed_text};
+use super::tree::{Key, Orphans, Row, State};
 
 /// Every event off where any is on: at the top level, in the one instance, or in all.
 ///
@@ -85,7 +85,7 @@ pub(super) fn request(
     match action {
         ActionId::Switch => {
             let stop = scene.key(PaneId::Tracing.info().stack, ActionId::StopHolder);
-            switch(row, is_on, &stop)
+            switch(row, is_on, (scene, &stop))
         }
         ActionId::SwitchSystem => match &row.key {
             Key::Event(instance, system, _) | Key::System(instance, system) => {
@@ -101,10 +101,12 @@ pub(super) fn request(
             _ => Err("only dynamic events can be removed".into()),
         },
         ActionId::StopHolder => match &row.key {
-            Key::Holder(pid) | Key::Program(_, pid) if *pid != 0 => Ok(Request::Stop {
-                pid: *pid,
-                signal: None,
-            }),
+            Key::Holder(pid) | Key::Program(_, pid) | Key::Perf(pid, ..) if *pid != 0 => {
+                Ok(Request::Stop {
+                    pid: *pid,
+                    signal: None,
+                })
+            }
             _ => Err("select a process, or something that it holds".into()),
         },
         ActionId::TracingOn => {
@@ -124,7 +126,7 @@ pub(super) fn request(
     }
 }
 
-fn switch(row: &Row, is_on: bool, stop: &str) -> Result<Request, String> {
+fn switch(row: &Row, is_on: bool, (scene, stop): (&Scene<'_>, &str)) -> Result<Request, String> {
     Ok(match &row.key {
         Key::Event(instance, system, name) => {
             toggle(of(instance, &format!("{system}:{name}")), is_on)
@@ -148,20 +150,45 @@ fn switch(row: &Row, is_on: bool, stop: &str) -> Result<Request, String> {
                 row.what
             ));
         }
-        Key::Program(_, 0) => {
-            return Err(
-                "no process holds it: remove its pin, or detach it with bpftool link detach".into(),
-            );
-        }
+        Key::Program(id, 0) => return Err(detach(*id, scene)),
         Key::Program(_, pid) => {
             return Err(format!(
                 "a BPF program cannot be switched from outside: stop the process {pid} that holds it ({stop})"
             ));
         }
-        Key::Link(_) | Key::Pinned => {
+        Key::Perf(pid, ..) => {
+            return Err(format!(
+                "a perf event cannot be switched from outside: stop the process {pid} that holds it ({stop})"
+            ));
+        }
+        Key::Nobody(Orphans::Pinned) => return Err("select one: its pin is named then".into()),
+        Key::Link(_) | Key::Nobody(_) => {
             return Err("nothing to switch here".into());
         }
     })
+}
+
+/// How a program that no process holds is detached, for a person to do.
+fn detach(id: u32, scene: &Scene<'_>) -> String {
+    let bpf = scene.tracing().bpf.value();
+    let program = bpf.and_then(|b| b.programs.iter().find(|p| p.id == id));
+    let pin = program.and_then(|p| p.pins.first());
+    let at = program.and_then(|p| p.attached.first());
+    let link = at.and_then(|a| a.link);
+    match (pin, link, at) {
+        (Some(pin), ..) => printable(&format!(
+            "no process holds it: rm {} detaches it, unless a link or a device keeps it",
+            shell_word(pin)
+        ))
+        .into_owned(),
+        (None, Some(link), _) => format!("no process holds it: bpftool link detach id {link}"),
+        (None, None, Some(at)) => printable(&format!(
+            "no process holds it: detach it from {} (bpftool net, bpftool cgroup)",
+            at.target
+        ))
+        .into_owned(),
+        (None, None, None) => "no process holds it, and it is attached to nothing".into(),
+    }
 }
 
 /// A selector in an instance.
@@ -182,138 +209,4 @@ fn instance<'a>(row: &Row, model: &'a Model) -> Result<&'a Instance, String> {
     tracefs
         .and_then(|t| t.instances.iter().find(|i| i.name == *name))
         .ok_or_else(|| "this instance is gone".into())
-}
-
-/// Everything known of a row: the title, then its lines.
-pub(super) fn facts(row: &Row, scene: &Scene<'_>) -> Vec<String> {
-    let model = scene.model;
-    let mut out = vec![row.what.clone()];
-    let mut fact = |name: &str, value: &str| {
-        if !value.is_empty() {
-            out.push(format!("{} {}", text::left(name, 12), printable(value)));
-        }
-    };
-    fact("kind", &row.kind);
-    if let Some(changed) = row.changed {
-        fact("since start", &changed_text(changed));
-    }
-    if let Some(hits) = row.hits {
-        fact("hits", &text::count(hits));
-    }
-    if let Some(reason) = &row.missing {
-        fact("missing", &reason.to_string());
-        fact("fix", &reason.fix());
-    }
-    let program = match &row.key {
-        Key::Program(id, _) => scene
-            .tracing()
-            .bpf
-            .value()
-            .and_then(|b| b.programs.iter().find(|p| p.id == *id)),
-        _ => None,
-    };
-    if let Key::Event(instance, system, name) = &row.key {
-        event_facts(scene, [instance, system, name], &mut fact);
-    }
-    match program {
-        Some(program) => program_facts(program, model, &mut fact),
-        None => fact("state", &row.note),
-    }
-    out
-}
-
-/// Where an event is, what it records, and which keys switch it.
-fn event_facts(
-    scene: &Scene<'_>,
-    [instance, system, name]: [&Name; 3],
-    fact: &mut impl FnMut(&str, &str),
-) {
-    let Some(tracefs) = scene.tracing().tracefs.value() else {
-        return;
-    };
-    let (title, dir) = if instance.is_empty() {
-        ("top level", String::new())
-    } else {
-        (&**instance, format!("/instances/{instance}"))
-    };
-    fact("instance", title);
-    let mount = &tracefs.mount;
-    fact(
-        "enable",
-        &format!("{mount}{dir}/events/{system}/{name}/enable"),
-    );
-    let here = tracefs.instances.iter().find(|i| i.name == *instance);
-    if let Some(here) = here {
-        fact("buffer", &read_by(here.readers.as_ref()));
-        let event = here
-            .events
-            .iter()
-            .find(|e| e.system == *system && e.name == *name);
-        fact("enable reads", event.map_or("0", |e| e.state.as_str()));
-        let filter = event.and_then(|e| e.filter.as_deref());
-        fact("filter", filter.unwrap_or("none"));
-    }
-    let stack = PaneId::Tracing.info().stack;
-    let keys = [
-        (ActionId::Switch, "this event"),
-        (ActionId::SwitchSystem, "its subsystem"),
-        (ActionId::ClearSetEvent, "every event"),
-    ];
-    let keys = keys.map(|(id, what)| format!("{} {what}", scene.key(stack, id)));
-    fact("off, or on", &keys.join(" · "));
-}
-
-fn program_facts(program: &BpfProgram, model: &Model, fact: &mut impl FnMut(&str, &str)) {
-    fact(
-        "program",
-        &format!("{} {}, tag {}", program.id, program.name, program.tag),
-    );
-    let age = model.now().at_ns.saturating_sub(program.loaded_at_ns);
-    fact(
-        "loaded",
-        &format!("{} ago by uid {}", text::ago(age), program.uid),
-    );
-    for attached in &program.attached {
-        let link = attached
-            .link
-            .map_or_else(String::new, |l| format!(" (link {l})"));
-        fact(
-            "attached",
-            &format!("{} {}{link}", attached.kind, attached.target),
-        );
-    }
-    if !program.maps.is_empty() {
-        let maps: Vec<String> = program.maps.iter().map(ToString::to_string).collect();
-        fact("maps", &maps.join(" "));
-    }
-    for holder in &program.holders {
-        fact(
-            "held by",
-            &format!(
-                "{}[{}] {} through a {}",
-                holder.comm,
-                holder.pid,
-                holder.owner.name,
-                by(holder.by)
-            ),
-        );
-        fact("", &format!("             {}", holder.cmdline));
-    }
-    for pin in &program.pins {
-        fact("pinned", pin);
-    }
-    if program.ours {
-        fact("ours", "stalltop loaded it");
-    }
-}
-
-fn by(by: stalltop_model::sample::HeldBy) -> &'static str {
-    use stalltop_model::sample::HeldBy;
-    match by {
-        HeldBy::PerfEvent => "perf event",
-        HeldBy::Link => "BPF link",
-        HeldBy::Program => "program descriptor",
-        HeldBy::Map => "map",
-        HeldBy::TracefsFile => "tracefs file",
-    }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     pub programs: Option<u64>,
     /// BPF programs of ours.
     pub ours: u64,
+    /// Events of perf users without BPF.
+    pub perf: Option<u64>,
 }
 
 impl Tally {
@@ -48,12 +50,13 @@ impl Tally {
             out.ours = bpf.programs.iter().filter(|p| p.ours).count() as u64;
             out.programs = Some(bpf.programs.len() as u64 - out.ours);
         }
+        out.perf = tracing.perf.value().map(|all| all.len() as u64);
         out
     }
 
     /// All things of others that are on.
     pub(crate) fn total(&self) -> u64 {
-        self.events.unwrap_or(0) + self.programs.unwrap_or(0)
+        self.events.unwrap_or(0) + self.programs.unwrap_or(0) + self.perf.unwrap_or(0)
     }
 
     /// Writes it.
@@ -88,11 +91,24 @@ impl Tally {
             pen.put(&format!(" ({} ours)", self.ours), Role::Dim);
         }
         // perf record and perf stat use tracepoints without any of the above.
-        let perf = " · perf users without BPF: not looked for";
-        let short = " · perf: unknown";
-        let fits = |t: &&str| text::width(t) <= pen.room();
-        if let Some(perf) = [perf, short].into_iter().find(fits) {
-            pen.put(perf, Role::Faint);
+        let (perf, short) = match self.perf {
+            Some(0) => (" · no perf users".to_owned(), " · perf: 0".to_owned()),
+            Some(n) => (
+                format!(" · {} by perf, without BPF", text::plural(n, "event")),
+                format!(" · perf: {}", text::count(n)),
+            ),
+            None => (
+                " · perf users without BPF: not known".to_owned(),
+                " · perf: unknown".to_owned(),
+            ),
+        };
+        let role = match self.perf {
+            Some(n) if n > 0 => Role::Text,
+            _ => Role::Faint,
+        };
+        let fits = |t: &&String| text::width(t) <= pen.room();
+        if let Some(perf) = [&perf, &short].into_iter().find(fits) {
+            pen.put(perf, role);
         }
     }
 }

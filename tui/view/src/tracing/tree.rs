@@ -9,8 +9,10 @@ use std::collections::HashSet;
 
 use stalltop_model::change::{Entry, Outcome, Request};
 use stalltop_model::model::tracing::{ChangeKind, ChangedAt, Thing, TracingModel};
+use stalltop_model::sample::BpfProgram;
 use stalltop_model::{Name, Reason};
 
+use super::cost::{self, Cost, Figure};
 use crate::list::List;
 use crate::pane::{Scene, matches};
 use crate::text;
@@ -21,8 +23,10 @@ pub(crate) enum Key {
     /// A process that holds BPF programs.
     Holder(u32),
     /// Programs that no process holds.
-    Pinned,
-    /// A program below a holder, or below [`Key::Pinned`] (0).
+    Nobody(Orphans),
+    /// A perf event without BPF: its process, kind and event.
+    Perf(u32, Name, Name),
+    /// A program below a holder, or below [`Key::Nobody`] (0).
     Program(u32, u32),
     /// A link whose program is not listed.
     Link(u32),
@@ -42,6 +46,29 @@ pub(crate) enum Key {
     Kprobe(bool, Name, u64),
     /// A source that is missing.
     Missing(&'static str),
+}
+
+/// What keeps a program that no process holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Orphans {
+    /// A path in bpffs.
+    Pinned,
+    /// What it is attached to: a device, a cgroup, a socket.
+    Attached,
+    /// Nothing that can be seen.
+    Unknown,
+}
+
+impl Orphans {
+    pub(super) fn of(program: &BpfProgram) -> Self {
+        if !program.pins.is_empty() {
+            Self::Pinned
+        } else if !program.attached.is_empty() {
+            Self::Attached
+        } else {
+            Self::Unknown
+        }
+    }
 }
 
 /// Whether a thing is on.
@@ -69,8 +96,12 @@ pub(crate) struct Row {
     pub kind: String,
     /// Who holds it, or what else is to be said.
     pub note: String,
-    /// Hits, where the kernel counts them.
+    /// Hits since it was made, where the kernel counts them.
     pub hits: Option<u64>,
+    /// What it costs.
+    pub cost: Cost,
+    /// What makes it suspect; empty for most.
+    pub warn: String,
     pub changed: Option<ChangedAt>,
     pub ours: bool,
     /// Whether it matches the filter itself, not only something below it.
@@ -97,6 +128,8 @@ impl Row {
             kind: kind.into(),
             note: String::new(),
             hits: None,
+            cost: Cost::default(),
+            warn: String::new(),
             changed: None,
             ours: false,
             hit: false,
@@ -109,8 +142,10 @@ impl Row {
 /// Sort orders among siblings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Order {
-    /// As the kernel lists them.
+    /// Most costly first.
     #[default]
+    Cost,
+    /// As the kernel lists them.
     Kernel,
     /// By name.
     Name,
@@ -121,10 +156,17 @@ pub(crate) enum Order {
 }
 
 impl Order {
-    pub(crate) const ALL: [Self; 4] = [Self::Kernel, Self::Name, Self::Hits, Self::Changed];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Cost,
+        Self::Kernel,
+        Self::Name,
+        Self::Hits,
+        Self::Changed,
+    ];
 
     pub(crate) fn title(self) -> &'static str {
         match self {
+            Self::Cost => "most costly first",
             Self::Kernel => "in the kernel's order",
             Self::Name => "by name",
             Self::Hits => "most hits first",
@@ -195,9 +237,13 @@ pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
         until_ns: scene.wall_ns(),
     };
     let mut roots = Vec::new();
-    bpf::nodes(tracing, &marks, wish.show_ours, &mut roots);
-    ftrace::nodes(tracing, &marks, wish, &mut roots);
+    let costs = cost::shown(scene);
+    let at_ns = scene.until_ns();
+    bpf::nodes(tracing, (costs, at_ns), &marks, wish.show_ours, &mut roots);
+    ftrace::nodes(tracing, costs, &marks, wish, &mut roots);
     kprobes::nodes(tracing, &marks, wish, &mut roots);
+    // Holders change places with what they cost, but not under a person's cursor.
+    roots.sort_by_key(|root| list.held(&root.row.key).unwrap_or(usize::MAX));
     let filter = wish.filter.to_lowercase();
     let mut out = Vec::new();
     for mut root in roots {
@@ -213,8 +259,9 @@ pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
 /// that is below it.
 fn keep(node: &mut Node, filter: &str) -> bool {
     let row = &mut node.row;
-    row.hit =
-        matches(&row.what, filter) || matches(&row.kind, filter) || matches(&row.note, filter);
+    row.hit = [&row.what, &row.kind, &row.note, &row.warn]
+        .iter()
+        .any(|t| matches(t, filter));
     let hit = row.hit;
     node.children.retain_mut(|child| keep(child, filter) || hit);
     hit || !node.children.is_empty()
@@ -224,9 +271,10 @@ fn arrange(node: &mut Node, wish: &Wish, list: &List<Key>) {
     for (i, child) in node.children.iter_mut().enumerate() {
         let row = &mut child.row;
         row.rank = match wish.order {
+            Order::Cost => (u64::MAX - row.cost.rank(), format!("{i:06}")),
             Order::Kernel => (i as u64, String::new()),
             Order::Name => (0, row.what.clone()),
-            Order::Hits => (u64::MAX - row.hits.map_or(0, |h| h + 1), row.what.clone()),
+            Order::Hits => (u64::MAX - hits(row), row.what.clone()),
             Order::Changed => (
                 u64::MAX - row.changed.map_or(0, |c| c.wall_ns),
                 row.what.clone(),
@@ -240,6 +288,18 @@ fn arrange(node: &mut Node, wish: &Wish, list: &List<Key>) {
     }
     node.children
         .sort_by_key(|c| list.held(&c.row.key).unwrap_or(usize::MAX));
+}
+
+/// What sorts by hits: those of a second, else those since it was made.
+fn hits(row: &Row) -> u64 {
+    match row.cost.hits {
+        Some(Figure::Value(n, _)) if n > 0.0 => 1 + (n * 1e3) as u64,
+        Some(Figure::Value(..)) => 1,
+        _ => row
+            .hits
+            .map_or(0, |h| h.saturating_add(1))
+            .min(u64::MAX / 2),
+    }
 }
 
 fn flatten(node: Node, wish: &Wish, out: &mut Vec<Row>) {

@@ -1,5 +1,7 @@
 //! A made-up host, sample by sample: the same every time.
 
+#[path = "host_costs.rs"]
+pub(crate) mod costs;
 #[path = "host_locks.rs"]
 pub(crate) mod locks;
 #[path = "host_stalls.rs"]
@@ -19,8 +21,8 @@ use stalltop_model::{Frame, Header, Hist, Model, Name, Reading, Reason};
 
 /// 2026-03-14 22:40:00 UTC.
 const WALL_NS: u64 = 1_773_528_000_000_000_000;
-const BOOT_NS: u64 = 1_051_200_000_000_000;
-const S: u64 = 1_000_000_000;
+pub(crate) const BOOT_NS: u64 = 1_051_200_000_000_000;
+pub(crate) const S: u64 = 1_000_000_000;
 
 /// What the host is like.
 #[derive(Clone, Copy)]
@@ -158,6 +160,7 @@ pub(crate) fn sample(kind: Kind, tick: u64, tracing: &Arc<Tracing>) -> Sample {
     } else {
         Reading::Value(Arc::new(cgroups(kind, tick, sample.at_ns)))
     };
+    sample.costs = costs::at(kind, tick);
     sample.own.cpu_ns = tick * 1_400_000;
     sample.own.rss_bytes = 13 << 20;
     sample.own.probe_ns = if kind.bare {

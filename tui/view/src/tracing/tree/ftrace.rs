@@ -4,27 +4,34 @@ use std::collections::BTreeMap;
 
 use stalltop_model::model::tracing::{ChangeKind, ChangedAt, Thing};
 use stalltop_model::sample::{
-    DynamicEvent, DynamicKind, EnableState, Event, Instance, Tracefs, Tracing,
+    Costs, DynamicEvent, DynamicKind, EnableState, Event, Instance, Tracefs, Tracing,
 };
 use stalltop_model::{Name, Reading, printable};
 
+use super::super::cost::{self, Cost};
 use super::super::read_by;
 use super::{Key, Marks, Node, Row, State, Wish};
 use crate::text;
 
-pub(super) fn nodes(tracing: &Tracing, marks: &Marks<'_>, wish: &Wish, out: &mut Vec<Node>) {
+pub(super) fn nodes(
+    tracing: &Tracing,
+    costs: Option<&Costs>,
+    marks: &Marks<'_>,
+    wish: &Wish,
+    out: &mut Vec<Node>,
+) {
     match tracing.tracefs.as_ref() {
         Ok(tracefs) => {
             let instances = tracefs.instances.iter();
             let shown = instances.filter(|i| wish.show_ours || !i.ours);
-            out.extend(shown.map(|i| instance_node(i, marks)));
-            dynamics(tracefs, marks, out);
+            out.extend(shown.map(|i| instance_node(i, costs, marks)));
+            dynamics(tracefs, costs, marks, out);
         }
         Err(reason) => out.push(Node::missing("trace events", reason)),
     }
 }
 
-fn instance_node(instance: &Instance, marks: &Marks<'_>) -> Node {
+fn instance_node(instance: &Instance, costs: Option<&Costs>, marks: &Marks<'_>) -> Node {
     let name = if instance.name.is_empty() {
         "ftrace, top level".to_owned()
     } else {
@@ -38,6 +45,13 @@ fn instance_node(instance: &Instance, marks: &Marks<'_>) -> Node {
         row.state = State::On;
     }
     row.note = instance_note(instance, on).join(" · ");
+    if on > 0 {
+        let (cost, lost) = cost::of_instance(costs, &instance.name);
+        row.cost = cost;
+        if let Some(lost) = lost {
+            row.warn = format!("{} events/s lost", text::rate(lost));
+        }
+    }
     Node::open(row, systems(instance, marks))
 }
 
@@ -181,9 +195,9 @@ fn state(state: EnableState) -> State {
     }
 }
 
-fn dynamics(tracefs: &Tracefs, marks: &Marks<'_>, out: &mut Vec<Node>) {
+fn dynamics(tracefs: &Tracefs, costs: Option<&Costs>, marks: &Marks<'_>, out: &mut Vec<Node>) {
     let dynamic = tracefs.dynamic.iter();
-    let mut rows: Vec<Row> = dynamic.map(|e| dynamic_row(e, marks)).collect();
+    let mut rows: Vec<Row> = dynamic.map(|e| dynamic_row(e, costs, marks)).collect();
     for (thing, changed) in marks.gone() {
         if let Thing::Dynamic { group, name } = thing {
             let key = Key::Dynamic(group.clone(), name.clone());
@@ -202,10 +216,11 @@ fn dynamics(tracefs: &Tracefs, marks: &Marks<'_>, out: &mut Vec<Node>) {
     if on > 0 {
         row.state = State::On;
     }
+    row.cost = Cost::sum(rows.iter().map(|r| &r.cost));
     out.push(Node::open(row, rows.into_iter().map(Node::leaf).collect()));
 }
 
-fn dynamic_row(event: &DynamicEvent, marks: &Marks<'_>) -> Row {
+fn dynamic_row(event: &DynamicEvent, costs: Option<&Costs>, marks: &Marks<'_>) -> Row {
     let kind = match event.kind {
         DynamicKind::Kprobe => "kprobe",
         DynamicKind::Kretprobe => "kretprobe",
@@ -222,6 +237,9 @@ fn dynamic_row(event: &DynamicEvent, marks: &Marks<'_>) -> Row {
     let mut row = Row::new(key, 1, what, kind);
     row.state = event.state.get().map_or(State::None, state);
     row.hits = event.hits.get();
+    if row.state == State::On {
+        row.cost = cost::of_dynamic(costs, (&event.group, &event.name), kind);
+    }
     row.note = printable(&event.definition).into_owned();
     if let Some(misses) = event.misses.get().filter(|m| *m > 0) {
         row.note = format!("{} missed · {}", text::count(misses), row.note);
