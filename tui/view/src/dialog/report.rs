@@ -14,6 +14,9 @@ pub(super) fn lines(entry: &Entry) -> Vec<String> {
     let outcome = stop::outcome(entry);
     if let Some(outcome) = &outcome {
         out.push(outcome.clone());
+        if stop::exited(entry) == Some(false) {
+            out.push("here, the same key again proposes KILL".into());
+        }
         out.push(String::new());
     }
     let what = effect

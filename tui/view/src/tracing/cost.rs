@@ -111,6 +111,8 @@ impl Figure {
     /// As a percentage of one CPU with its mark, whole from 100 on.
     pub(crate) fn percent(self) -> String {
         match self {
+            // What is below the last digit, or did not run, is so however it was measured.
+            Self::Value(share, Source::Windows) if share < 0.0005 => percent(share),
             Self::Value(share, _) => self.mark(percent(share)),
             Self::Unknown => text::NONE.into(),
         }

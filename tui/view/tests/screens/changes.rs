@@ -68,7 +68,7 @@ fn entry(id: u64, plan: Plan, outcome: Outcome) -> Entry {
 }
 
 /// What was asked for, but for what is to be measured.
-fn asked(screen: &Screen) -> Vec<Effect> {
+pub(super) fn asked(screen: &Screen) -> Vec<Effect> {
     let list = screen.last.list.iter();
     list.filter(|e| !matches!(e, Effect::Wants(_)))
         .cloned()

@@ -1,19 +1,18 @@
-//! What the made-up host's probes cost, window by window, and hosts that are all about that.
+//! What the made-up host's probes cost, window by window.
 
 use std::sync::Arc;
 
 use stalltop_model::sample::{
-    Attachment, BpfMap, BpfObjects, BpfProgram, CostMethod, Costs, DynamicCost, Growth, HeldBy,
-    Holder, InstanceCost, Owner, OwnerKind, PerHit, PerfUse, ProgramCost, Tracing,
+    BpfMap, CostMethod, Costs, DynamicCost, Growth, InstanceCost, PerHit, ProgramCost,
 };
-use stalltop_model::{Model, Reading, Reason};
+use stalltop_model::{Reading, Reason};
 
 use super::{BOOT_NS, Kind, S};
 
 /// A window is this many ticks long.
 const WINDOW: u64 = 5;
 
-fn program(id: u32, runs_per_s: f64, ns: f64) -> ProgramCost {
+pub(crate) fn program(id: u32, runs_per_s: f64, ns: f64) -> ProgramCost {
     let ran = runs_per_s > 0.0;
     let not = || Reason::NotSampled {
         what: "a run of the program".into(),
@@ -116,99 +115,4 @@ pub(crate) fn at(kind: Kind, tick: u64) -> Reading<Arc<Costs>> {
             .into();
     }
     Reading::Value(Arc::new(costs))
-}
-
-fn holder(pid: u32, comm: &str, kind: OwnerKind, owner: &str, by: HeldBy) -> Holder {
-    Holder {
-        pid,
-        comm: comm.into(),
-        cmdline: format!("/usr/bin/{comm} --all").into(),
-        owner: Owner {
-            kind,
-            name: owner.into(),
-            cgroup: format!("/{owner}").into(),
-        },
-        by,
-    }
-}
-
-/// A host whose probes have every kind of holder: a process, a child that inherited, perf
-/// without BPF, a pin, a device, nobody.
-pub(crate) fn holders() -> Model {
-    let kind = Kind::calm(4);
-    let agent = holder(900, "agent", OwnerKind::Unit, "agent.service", HeldBy::Link);
-    let child = Holder {
-        pid: 901,
-        ..agent.clone()
-    };
-    let base = |id: u32, kind: &str, target: &str| BpfProgram {
-        id,
-        kind: kind.into(),
-        name: "watch".into(),
-        tag: "8f3b0c5511d20a77".into(),
-        loaded_at_ns: BOOT_NS - 200 * S,
-        uid: 1000,
-        maps: Vec::new(),
-        attached: vec![Attachment {
-            kind: kind.into(),
-            target: target.into(),
-            link: None,
-        }],
-        holders: Vec::new(),
-        pins: Vec::new(),
-        ours: false,
-    };
-    let programs = vec![
-        BpfProgram {
-            holders: vec![agent.clone(), child],
-            ..base(41, "fentry", "vfs_read")
-        },
-        BpfProgram {
-            pins: vec!["/sys/fs/bpf/kept".into()],
-            ..base(42, "tp_btf", "sched_switch")
-        },
-        base(43, "xdp", "eth0"),
-        BpfProgram {
-            attached: Vec::new(),
-            ..base(44, "socket_filter", "")
-        },
-    ];
-    let perf = holder(
-        77,
-        "perf",
-        OwnerKind::Session,
-        "session 4",
-        HeldBy::PerfEvent,
-    );
-    let user = |event: &str, holder: &Holder| PerfUse {
-        kind: "tracepoint".into(),
-        event: event.into(),
-        descriptors: 4,
-        on: 4,
-        holder: holder.clone(),
-    };
-    let tracing = Arc::new(Tracing {
-        bpf: Reading::Value(BpfObjects {
-            programs,
-            links: Vec::new(),
-            holders: Reading::Value(()),
-        }),
-        perf: Reading::Value(vec![
-            user("sched:sched_switch", &perf),
-            user("irq:softirq_entry", &agent),
-        ]),
-        ..super::tracing(kind)
-    });
-    let mut model = Model::new();
-    model.set_header(super::header(kind));
-    for tick in 0..12 {
-        let mut sample = super::sample(kind, tick, &tracing);
-        if let Reading::Value(costs) = &sample.costs {
-            let mut costs = (**costs).clone();
-            costs.programs = vec![program(42, 3_000.0, 210.0), program(43, 90_000.0, 88.0)];
-            sample.costs = Reading::Value(Arc::new(costs));
-        }
-        model.advance(&mut sample);
-    }
-    model
 }

@@ -1,22 +1,121 @@
 //! What probes cost, who holds them, and stopping who does.
 
-use stalltop_model::Reading;
+use std::sync::Arc;
+
 use stalltop_model::change::{
     Effect as Measured, EffectRow, Entry, Left, OpenMode, Outcome, Plan, Request, StopSignal,
     UndoClass, Write, stop,
 };
+use stalltop_model::sample::{
+    Attachment, BpfObjects, BpfProgram, HeldBy, Holder, Owner, OwnerKind, PerfUse, Tracing,
+};
+use stalltop_model::{Model, Reading};
 use stalltop_view::{Depth, Effect, Msg};
 
-use super::host::{Kind, costs};
+use super::changes::asked;
+use super::host::{self, BOOT_NS, Kind, S, costs};
 use super::{Screen, options, snap};
 
+fn holder(pid: u32, comm: &str, kind: OwnerKind, owner: &str, by: HeldBy) -> Holder {
+    Holder {
+        pid,
+        comm: comm.into(),
+        cmdline: format!("/usr/bin/{comm} --all").into(),
+        owner: Owner {
+            kind,
+            name: owner.into(),
+            cgroup: format!("/{owner}").into(),
+        },
+        by,
+    }
+}
+
+/// A host whose probes have every kind of holder: a process, a child that inherited, perf
+/// without BPF, a pin, a device, nobody.
+fn all_holders() -> Model {
+    let kind = Kind::calm(4);
+    let agent = holder(900, "agent", OwnerKind::Unit, "agent.service", HeldBy::Link);
+    let child = Holder {
+        pid: 901,
+        ..agent.clone()
+    };
+    let base = |id: u32, kind: &str, target: &str| BpfProgram {
+        id,
+        kind: kind.into(),
+        name: "watch".into(),
+        tag: "8f3b0c5511d20a77".into(),
+        loaded_at_ns: BOOT_NS - 200 * S,
+        uid: 1000,
+        maps: Vec::new(),
+        attached: vec![Attachment {
+            kind: kind.into(),
+            target: target.into(),
+            link: None,
+        }],
+        holders: Vec::new(),
+        pins: Vec::new(),
+        ours: false,
+    };
+    let programs = vec![
+        BpfProgram {
+            holders: vec![agent.clone(), child],
+            ..base(41, "fentry", "vfs_read")
+        },
+        BpfProgram {
+            pins: vec!["/sys/fs/bpf/kept".into()],
+            ..base(42, "tp_btf", "sched_switch")
+        },
+        base(43, "xdp", "eth0"),
+        BpfProgram {
+            attached: Vec::new(),
+            ..base(44, "socket_filter", "")
+        },
+    ];
+    let perf = holder(
+        77,
+        "perf",
+        OwnerKind::Session,
+        "session 4",
+        HeldBy::PerfEvent,
+    );
+    let user = |event: &str, holder: &Holder| PerfUse {
+        kind: "tracepoint".into(),
+        event: event.into(),
+        descriptors: 4,
+        on: 4,
+        holder: holder.clone(),
+    };
+    let tracing = Arc::new(Tracing {
+        bpf: Reading::Value(BpfObjects {
+            programs,
+            links: Vec::new(),
+            holders: Reading::Value(()),
+        }),
+        perf: Reading::Value(vec![
+            user("sched:sched_switch", &perf),
+            user("irq:softirq_entry", &agent),
+        ]),
+        ..host::tracing(kind)
+    });
+    let mut model = Model::new();
+    model.set_header(host::header(kind));
+    for tick in 0..12 {
+        let mut sample = host::sample(kind, tick, &tracing);
+        if let Reading::Value(costs) = &sample.costs {
+            let mut costs = (**costs).clone();
+            costs.programs = vec![
+                costs::program(42, 3_000.0, 210.0),
+                costs::program(43, 90_000.0, 88.0),
+            ];
+            sample.costs = Reading::Value(Arc::new(costs));
+        }
+        model.advance(&mut sample);
+    }
+    model
+}
+
 fn holders(width: u16, height: u16) -> Screen {
-    Screen::of(
-        costs::holders(),
-        options("night", Depth::True),
-        width,
-        height,
-    )
+    Screen::of(all_holders(), options("night", Depth::True), width, height)
 }
 
 #[test]
@@ -106,7 +205,7 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
         pid: 812,
         signal: None,
     };
-    assert_eq!(screen.last.list, [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
     let plan = plan(StopSignal::Term);
     screen.send(Msg::Planned {
         request,
@@ -114,9 +213,9 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
     });
     snap!("stop_asking", screen);
     screen.keys("enter");
-    assert_eq!(screen.last.list, [], "without the word nothing happens");
+    assert_eq!(asked(&screen), [], "without the word nothing happens");
     screen.typed("netdata").keys("enter");
-    assert_eq!(screen.last.list, [Effect::Apply(Box::new(plan.clone()))]);
+    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
     assert!(screen.text().contains("waiting for it to exit"));
     let row = |what: &str, before: u64, after: u64| EffectRow {
         what: what.into(),
@@ -145,6 +244,6 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
     snap!("stop_refused_by_it", screen);
     // What is no process has nobody to stop.
     screen.keys("esc end T");
-    assert_eq!(screen.last.list, []);
+    assert_eq!(asked(&screen), []);
     assert!(screen.text().contains("select a process"));
 }
