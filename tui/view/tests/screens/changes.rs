@@ -380,7 +380,7 @@ fn what_a_change_did_is_told_where_it_was_made() {
     let text = screen.text();
     for part in [
         "what it did: stalls 22 -> 0 a minute",
-        "the load may have ended by itself",
+        "load may have ended by itself",
         "lock wait 3.302 s/s, not measured since",
     ] {
         assert!(text.contains(part), "{part}: {text}");

@@ -121,30 +121,30 @@ fn holders(width: u16, height: u16) -> Screen {
 #[test]
 fn every_kind_of_holder_is_told_apart() {
     let mut screen = holders(80, 24);
-    screen.keys("4");
+    screen.keys("5");
     snap!("tracing_holders_80x24", screen);
     let mut screen = holders(160, 24);
-    screen.keys("4");
+    screen.keys("5");
     snap!("tracing_holders_160x24", screen);
 }
 
 #[test]
 fn a_programs_details_are_all_that_is_known() {
     let mut screen = Screen::new(Kind::sick(4), 120, 40);
-    screen.keys("4 down enter");
+    screen.keys("5 down enter");
     snap!("tracing_program", screen);
     screen.keys("esc end enter");
     screen.keys("esc /").typed("openat").keys("enter end enter");
     snap!("tracing_dynamic", screen);
     let mut screen = holders(120, 40);
-    screen.keys("4 /").typed("tp_btf").keys("enter end enter");
+    screen.keys("5 /").typed("tp_btf").keys("enter end enter");
     snap!("tracing_pinned", screen);
 }
 
 #[test]
 fn what_nobody_holds_says_how_it_is_detached() {
     let mut screen = holders(120, 40);
-    screen.keys("4 /").typed("tp_btf").keys("enter end x");
+    screen.keys("5 /").typed("tp_btf").keys("enter end x");
     let text = screen.text();
     assert!(text.contains("rm /sys/fs/bpf/kept detaches it"), "{text}");
     screen.keys("esc /").typed("xdp").keys("enter end x");
@@ -200,7 +200,7 @@ fn plan(signal: StopSignal) -> Plan {
 #[test]
 fn a_holder_is_stopped_after_its_name_was_typed() {
     let mut screen = Screen::new(Kind::sick(4), 80, 24);
-    screen.keys("4 down T");
+    screen.keys("5 down T");
     let request = Request::Stop {
         pid: 812,
         signal: None,
