@@ -131,12 +131,53 @@ pub fn load(
     btf: u32,
 ) -> io::Result<OwnedFd> {
     // BPF_MOV64_IMM(BPF_REG_0, returns); BPF_EXIT_INSN()
-    let mut program = [0xb7_u8, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
-    program[4..8].copy_from_slice(&returns.to_ne_bytes());
+    let program = [instruction(0xb7, 0, 0, returns), instruction(0x95, 0, 0, 0)];
+    load_instructions(kind, name, &program, attach_type, btf)
+}
+
+/// Loads a program that sets the one key 0 of a hash made by [`hash`]: on every CPU that runs it
+/// at a time, the same lock of the same bucket.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn load_update(kind: ProgramType, name: &str, hash: &OwnedFd) -> io::Result<OwnedFd> {
+    let program = [
+        instruction(0xb7, 1, 0, 0),                   // r1 = 0
+        instruction(0x63, 0x1a, -4, 0),               // *(u32 *)(r10 - 4) = r1
+        instruction(0x7b, 0x1a, -16, 0),              // *(u64 *)(r10 - 16) = r1
+        instruction(0x18, 0x11, 0, hash.as_raw_fd()), // r1 = the map
+        instruction(0, 0, 0, 0),
+        instruction(0xbf, 0xa2, 0, 0), // r2 = r10
+        instruction(0x07, 2, 0, -4),   // r2 += -4
+        instruction(0xbf, 0xa3, 0, 0), // r3 = r10
+        instruction(0x07, 3, 0, -16),  // r3 += -16
+        instruction(0xb7, 4, 0, 0),    // r4 = BPF_ANY
+        instruction(0x85, 0, 0, 2),    // bpf_map_update_elem
+        instruction(0xb7, 0, 0, 0),
+        instruction(0x95, 0, 0, 0),
+    ];
+    load_instructions(kind, name, &program, 0, 0)
+}
+
+/// `struct bpf_insn`: code, destination and source registers, offset, immediate.
+fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> [u8; 8] {
+    let (offset, immediate) = (offset.to_ne_bytes(), immediate.to_ne_bytes());
+    let mut bytes = [code, registers, offset[0], offset[1], 0, 0, 0, 0];
+    bytes[4..].copy_from_slice(&immediate);
+    bytes
+}
+
+fn load_instructions(
+    kind: ProgramType,
+    name: &str,
+    program: &[[u8; 8]],
+    attach_type: u32,
+    btf: u32,
+) -> io::Result<OwnedFd> {
     let license = c"GPL";
     Attr::new()
         .u32(0, kind as u32)
-        .u32(4, 2)
+        .u32(4, u32::try_from(program.len()).map_err(io::Error::other)?)
         .u64(8, program.as_ptr() as u64)
         .u64(16, license.as_ptr() as u64)
         .name(48, name)
@@ -150,11 +191,24 @@ pub fn load(
 /// # Errors
 /// The kernel's answer.
 pub fn map(name: &str) -> io::Result<OwnedFd> {
+    make_map(2, 1, name)
+}
+
+/// Creates a hash of 4-byte keys and 8-byte values, shared by all CPUs.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn hash(name: &str) -> io::Result<OwnedFd> {
+    make_map(1, 10_240, name)
+}
+
+/// `kind` is `BPF_MAP_TYPE_*`.
+fn make_map(kind: u32, entries: u32, name: &str) -> io::Result<OwnedFd> {
     Attr::new()
-        .u32(0, 2)
+        .u32(0, kind)
         .u32(4, 4)
         .u32(8, 8)
-        .u32(12, 1)
+        .u32(12, entries)
         .name(28, name)
         .open(0)
 }

@@ -36,6 +36,17 @@ fn hold(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()> {
             let event = probe("kprobe", kind == "kretprobe", target, 0)?;
             attach_event(kind == "kprobe_link", program, event, held)
         }
+        // Incident I1's agent: all CPUs that call the functions write one hash.
+        "kprobe_hash" | "kretprobe_hash" => {
+            let hash = bpf::hash("shared_hash")?;
+            for function in target.split(',') {
+                let program = bpf::load_update(ProgramType::Kprobe, kind, &hash)?;
+                let event = probe("kprobe", kind == "kretprobe_hash", function, 0)?;
+                attach_event(false, program, event, held)?;
+            }
+            held.push(hash);
+            Ok(())
+        }
         // PATH@OFFSET, the offset in hexadecimal.
         "uprobe" | "uretprobe" => {
             let (path, offset) = target

@@ -6,12 +6,14 @@
 //! host-load zombies PARENT HOME FILES COUNT   cgroups that are gone but still charged
 //! host-load touch FILES CPU PAUSE SECONDS     uses the files that those are charged with
 //! host-load read TOP NAME CPU PAUSE SECONDS   reads a statistic of all cgroups
+//! host-load calls SECONDS                     getppid(2) from every CPU; calls so far, each 200 ms
 //! ```
 //!
 //! BURST and PAUSE are in milliseconds. Pauses keep an emulated machine, whose CPUs share one,
 //! from looking like one whose hypervisor pauses them.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -49,8 +51,38 @@ fn main() -> Result<()> {
             let (longest, reads) = zombies::read_all_for(Path::new(top), name, pause, time)?;
             println!("{reads} reads, the longest {longest:?}");
         }
+        ["calls", seconds] => calls(time(seconds)?)?,
         _ => bail!("not a load: {}", words.join(" ")),
     }
+    Ok(())
+}
+
+/// One thread per CPU calls; each 200 ms a line with the time, CLOCK_BOOTTIME in seconds, and how
+/// many calls there were so far.
+fn calls(time: Duration) -> Result<()> {
+    let cpus = std::thread::available_parallelism()?.get();
+    let counts: Vec<AtomicU64> = (0..cpus).map(|_| AtomicU64::new(0)).collect();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for (cpu, count) in counts.iter().enumerate() {
+            scope.spawn(move || {
+                flood::pin(cpu)?;
+                while started.elapsed() < time {
+                    for _ in 0..64 {
+                        let _ = rustix::process::getppid();
+                    }
+                    count.fetch_add(64, Ordering::Relaxed);
+                }
+                anyhow::Ok(())
+            });
+        }
+        while started.elapsed() < time {
+            std::thread::sleep(Duration::from_millis(200));
+            let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            let sum: u64 = counts.iter().map(|c| c.load(Ordering::Relaxed)).sum();
+            println!("{}.{:09} {sum}", now.tv_sec, now.tv_nsec);
+        }
+    });
     Ok(())
 }
 
