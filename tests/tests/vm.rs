@@ -56,27 +56,20 @@ fn fetched(kernel: &str) -> Result<(), String> {
     }
 }
 
-/// Boots `kernel` with `options` of `cargo xtask vm`, and runs a script of `tests/vm` there.
-fn run(kernel: &str, options: &[&str], script: &str) -> Run {
-    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+/// Boots `kernel` with `options` of `cargo xtask vm`, and runs a scenario of `tests/vm` there.
+fn run(kernel: &str, options: &[&str], scenario: &str) -> Run {
     let out = tempfile::tempdir().unwrap();
     let output = Command::new(env!("CARGO"))
         .args(["run", "--quiet", "--package", "xtask", "--", "vm", kernel])
-        // Generous: emulated, on a machine that has other work, all takes many times as long.
-        .args(["--limit", "300s"])
         .args(options)
-        .arg("--file")
-        .arg(tests.join("vm/lib.sh"))
-        .arg("--file")
-        .arg(tests.join("vm").join(script))
         .arg("--out")
         .arg(out.path())
-        .args(["--", "sh", &format!("/t/{script}")])
+        .arg(scenario)
         .output()
         .unwrap();
     assert!(
         output.status.success(),
-        "{script} on {kernel}: {}\n{}\n{}",
+        "{scenario} on {kernel}: {}\n{}\n{}",
         output.status,
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
@@ -109,34 +102,13 @@ fn counted(sample: &Value, vector: &str) -> u64 {
 
 fn live_tests_pass(kernel: &str) {
     require!(fetched(kernel));
-    let tests = [
-        "live_bpf",
-        "live_change",
-        "live_dynamic",
-        "live_cores",
-        "live_stalls",
-        "live_tracing",
-    ];
-    // The machine's root file system is its memory, and holds all of them.
-    let options: Vec<_> = ["--memory", "1536"]
-        .into_iter()
-        .chain(tests.into_iter().flat_map(|test| ["--test", test]))
-        .collect();
-    run(kernel, &options, "live.sh");
+    run(kernel, &[], "live");
 }
 
 /// The changing commands on another kernel; gives what they printed and left.
 fn changes(kernel: &str, cgroup: &str) -> Option<Run> {
     stalltop_tests::need::or_skip(fetched(kernel))?;
-    let options = [
-        "--cgroup",
-        cgroup,
-        "--program",
-        "stalltop",
-        "--program",
-        "bpf-holder",
-    ];
-    Some(run(kernel, &options, "changes.sh"))
+    Some(run(kernel, &["--cgroup", cgroup], "changes"))
 }
 
 /// A probe that only its holder can detach names the holder; the master switch stops it all
@@ -186,15 +158,7 @@ fn dropped(run: &Run) -> (u64, u64) {
 
 fn measures(kernel: &str, cgroup: &str) {
     require!(fetched(kernel));
-    let options = [
-        "--cgroup",
-        cgroup,
-        "--program",
-        "stalltop",
-        "--program",
-        "bpf-holder",
-    ];
-    let run = run(kernel, &options, "measure.sh");
+    let run = run(kernel, &["--cgroup", cgroup], "measure");
     let mut lines = run.lines("stream.jsonl");
     lines.retain(|line| line["type"] == "sample");
     let marks: Vec<usize> = run
@@ -379,7 +343,7 @@ fn changes_on_6_12_with_v2() {
 #[test]
 fn kprobes_go_off_and_come_back_on_6_1() {
     require!(fetched("6.1"));
-    let run = run("6.1", &["--program", "stalltop"], "kprobes.sh");
+    let run = run("6.1", &[], "kprobes");
     let audit = run.json("audit.json");
     let dynamic = audit["tracefs"]["dynamic"].as_array().unwrap();
     let opened = &dynamic[0];
@@ -397,15 +361,7 @@ fn kprobes_go_off_and_come_back_on_6_1() {
 #[test]
 fn lockdown_is_said_and_what_it_leaves_works_on_6_1() {
     require!(fetched("6.1"));
-    let options = [
-        "--append",
-        "lockdown=integrity",
-        "--program",
-        "stalltop",
-        "--program",
-        "bpf-holder",
-    ];
-    let run = run("6.1", &options, "lockdown.sh");
+    let run = run("6.1", &[], "lockdown");
     let lockdown = |reading: &Value| reading["off"]["code"]["kind"] == "lockdown";
 
     let audit = run.json("audit.json");

@@ -1,3 +1,4 @@
+# vm: --program stalltop --limit 300s
 # Kernel probes switched off and on again: their hits stop and come back, whatever is killed.
 . /t/lib.sh
 tracing=/sys/kernel/tracing

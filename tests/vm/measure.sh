@@ -1,3 +1,4 @@
+# vm: --program stalltop --program bpf-holder --limit 300s
 # A stream of samples while there is network load, zombies and somebody else's BPF tool.
 . /t/lib.sh
 

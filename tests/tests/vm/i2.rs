@@ -44,15 +44,7 @@ fn by_the_agent(recording: Vec<u8>) -> Vec<Stall> {
 #[test]
 fn incident_2_is_told_and_cured_on_6_1() {
     require!(fetched("6.1"));
-    let options = [
-        "--cpus",
-        "3",
-        "--program",
-        "stalltop",
-        "--program",
-        "host-load",
-    ];
-    let run = run("6.1", &options, "i2.sh");
+    let run = run("6.1", &[], "i2");
     let recording = run.bytes("i2.zst");
 
     // Kind 1, each with its culprit, no shorter than the threshold.

@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: machines with other kernels than this host's, without a root disk, without
 //! root and without KVM. `vm fetch` gets kernels and the emulator, `vm KERNEL COMMAND` boots one
-//! and runs a command there.
+//! and runs a command there, `vm KERNEL NAME` a scenario of `tests/vm` or a live test.
 
 pub(crate) mod apt;
 pub(crate) mod cache;
@@ -9,6 +9,8 @@ mod initramfs;
 mod machine;
 mod programs;
 mod record;
+mod scenario;
+mod tools;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,13 +25,20 @@ use machine::{Cgroup, Job};
 pub(crate) struct Args {
     #[command(subcommand)]
     action: Option<Action>,
+    /// The kernel to boot: 5.10, 6.1, 6.12 or 7.2
+    #[arg(required = true)]
+    kernel: Option<String>,
     #[command(flatten)]
-    boot: Option<Boot>,
+    options: Options,
+    /// What to run: one word is a scenario of tests/vm (i2, kprobes, ...) or a live test
+    /// (live_cores), more are a command for the shell of busybox; `uname -a` if nothing is given
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
 }
 
 #[derive(Subcommand)]
 enum Action {
-    /// Fetch kernels (all that the tests boot, if none is named), qemu and busybox
+    /// Fetch kernels (all that the tests boot, if none is named), qemu, busybox, others' tools
     Fetch {
         /// 5.10, 6.1, 6.12 or 7.2
         kernels: Vec<String>,
@@ -44,22 +53,31 @@ enum Action {
     },
 }
 
-#[derive(clap::Args)]
 struct Boot {
-    /// The kernel to boot: 5.10, 6.1, 6.12 or 7.2
     kernel: String,
-    /// CPUs of the machine, or all of qemu's -smp: `4,sockets=1,cores=2,threads=2`
-    #[arg(long, default_value = "2")]
-    cpus: String,
-    /// Memory of the machine, MiB
-    #[arg(long, default_value_t = 768)]
-    memory: u32,
-    /// qemu's CPU model; `max,-hypervisor` makes the kernel believe in real spinlocks
-    #[arg(long, default_value = "max")]
-    cpu: String,
-    /// How cgroups are mounted
-    #[arg(long, value_enum, default_value = "v2")]
-    cgroup: Cgroup,
+    options: Options,
+    command: Vec<String>,
+}
+
+/// What machine it is to be. What is given on the command line comes before what a scenario says.
+#[derive(clap::Args, Default)]
+struct Options {
+    /// CPUs of the machine, or all of qemu's -smp: `4,sockets=1,cores=2,threads=2` [default: 2]
+    #[arg(long)]
+    cpus: Option<String>,
+    /// Memory of the machine, MiB [default: 768]
+    #[arg(long)]
+    memory: Option<u32>,
+    /// qemu's CPU model [default: max]; `max,-hypervisor` makes the kernel believe in real spinlocks
+    #[arg(long)]
+    cpu: Option<String>,
+    /// One thread of qemu's for each CPU: they truly run at the same time, at the risk that one
+    /// runs code that another has just patched
+    #[arg(long)]
+    parallel: bool,
+    /// How cgroups are mounted [default: v2]
+    #[arg(long, value_enum)]
+    cgroup: Option<Cgroup>,
     /// A further kernel parameter, such as lockdown=integrity
     #[arg(long, value_name = "PARAMETER")]
     append: Vec<String>,
@@ -72,25 +90,49 @@ struct Boot {
     /// An integration test to bring along, built static, as /t/NAME: live_tracing
     #[arg(long, value_name = "NAME")]
     test: Vec<String>,
+    /// Mount Debian's bpftrace, bpftool, perf and libbpf-tools, in PATH
+    #[arg(long)]
+    tools: bool,
     /// Where what the command leaves in /out goes
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// How long the command may take, boot not included
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
-    limit: Duration,
-    /// What to run, by the shell of busybox; `uname -a` if nothing is given
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    command: Vec<String>,
+    /// How long the command may take, boot not included [default: 60s]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    limit: Option<Duration>,
+}
+
+impl Options {
+    /// These, and those of `other` where these say nothing.
+    fn or(mut self, other: Self) -> Self {
+        self.cpus = self.cpus.or(other.cpus);
+        self.memory = self.memory.or(other.memory);
+        self.cpu = self.cpu.or(other.cpu);
+        self.parallel |= other.parallel;
+        self.cgroup = self.cgroup.or(other.cgroup);
+        self.append.extend(other.append);
+        self.file.extend(other.file);
+        self.program.extend(other.program);
+        self.test.extend(other.test);
+        self.tools |= other.tools;
+        self.out = self.out.or(other.out);
+        self.limit = self.limit.or(other.limit);
+        self
+    }
 }
 
 /// The exit status where the machine gave none: it panicked or hung.
 const NO_STATUS: u8 = 125;
 
 pub(crate) fn run(args: Args) -> Result<()> {
-    match (args.action, args.boot) {
+    match (args.action, args.kernel) {
         (Some(Action::Fetch { kernels, again }), _) => fetch_all(&kernels, again),
         (Some(Action::Record { names }), _) => record::run(&names),
-        (None, Some(boot)) => {
+        (None, Some(kernel)) => {
+            let boot = Boot {
+                kernel,
+                options: args.options,
+                command: args.command,
+            };
             let status = boot.job()?.run().unwrap_or_else(|error| {
                 eprintln!("{error:#}");
                 NO_STATUS
@@ -105,6 +147,7 @@ fn fetch_all(kernels: &[String], again: bool) -> Result<()> {
     let _lock = cache::lock()?;
     println!("{}", fetch::qemu(again)?.program.display());
     println!("{}", fetch::busybox(again)?.display());
+    println!("{}", tools::image(again)?.display());
     let tested = || {
         fetch::TESTED
             .iter()
@@ -124,26 +167,43 @@ fn fetch_all(kernels: &[String], again: bool) -> Result<()> {
 
 impl Boot {
     fn job(self) -> Result<Job> {
-        let command = if self.command.is_empty() {
-            "uname -a".to_owned()
-        } else {
-            self.command.join(" ")
+        let (options, command) = match &self.command[..] {
+            [] => (self.options, "uname -a".to_owned()),
+            [test] if test.starts_with("live_") => {
+                let test_options = Options {
+                    test: vec![test.clone()],
+                    memory: Some(1536),
+                    ..Options::default()
+                };
+                let command = format!("STALLTOP_TEST_REQUIRE_ALL=1 {test} --test-threads=1");
+                (self.options.or(test_options), command)
+            }
+            [name] if !name.contains([' ', '/']) => {
+                let scenario = scenario::named(name)?;
+                let mut options = self.options.or(scenario.options);
+                for file in [scenario.library, scenario.script] {
+                    options.file.push(file.display().to_string());
+                }
+                (options, format!("sh /t/{name}.sh"))
+            }
+            words => (self.options, words.join(" ")),
         };
-        {
+        let tools = {
             let _lock = cache::lock()?;
             fetch::qemu(false)?;
             fetch::busybox(false)?;
             fetch::kernel(&self.kernel, false)?;
-        }
-        let mut files: Vec<_> = self
+            options.tools.then(|| tools::image(false)).transpose()?
+        };
+        let mut files: Vec<_> = options
             .file
             .iter()
             .map(|file| file_pair(file))
             .collect::<Result<_>>()?;
-        for name in &self.program {
+        for name in &options.program {
             files.push((programs::program(name)?, format!("t/{name}")));
         }
-        for name in &self.test {
+        for name in &options.test {
             let test = programs::test(name)?;
             files.push((test.program, format!("t/{name}")));
             // In PATH: a path of this host may lie where the machine mounts something, as in /tmp.
@@ -156,15 +216,17 @@ impl Boot {
         }
         Ok(Job {
             kernel: self.kernel,
-            cpus: self.cpus,
-            memory: self.memory,
-            cpu: self.cpu,
-            cgroup: self.cgroup,
-            append: self.append,
+            cpus: options.cpus.unwrap_or_else(|| "2".to_owned()),
+            memory: options.memory.unwrap_or(768),
+            cpu: options.cpu.unwrap_or_else(|| "max".to_owned()),
+            parallel: options.parallel,
+            cgroup: options.cgroup.unwrap_or(Cgroup::V2),
+            append: options.append,
             files,
+            tools,
             command,
-            limit: self.limit,
-            out: self.out,
+            limit: options.limit.unwrap_or(Duration::from_secs(60)),
+            out: options.out,
         })
     }
 }

@@ -103,6 +103,37 @@ impl Apt {
         Ok(names)
     }
 
+    /// `packages` and the libraries that they need, all the way down, whatever is installed here.
+    /// What they need besides libraries (interpreters, say) is left out.
+    pub(crate) fn closure(&self, packages: &[&str]) -> Result<Vec<String>> {
+        let mut args = vec!["depends", "--recurse", "--important", "--no-conflicts"];
+        args.extend(["--no-breaks", "--no-replaces"]);
+        args.extend(packages);
+        let text = self.output("apt-cache", &args)?;
+        let is_wanted = |name: &&str| {
+            packages.contains(name)
+                || (name.starts_with("lib") || *name == "zlib1g")
+                    && !name.starts_with("libpython3-")
+                    && !["-stdlib", "-minimal"]
+                        .iter()
+                        .any(|end| name.ends_with(end))
+        };
+        // Packages stand at the beginning of a line, what they depend on is indented.
+        let mut names: Vec<_> = text
+            .lines()
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_alphanumeric()))
+            .filter(is_wanted)
+            .map(str::to_owned)
+            .collect();
+        names.sort();
+        names.dedup();
+        ensure!(
+            names.len() > packages.len(),
+            "{packages:?} need no libraries:\n{text}"
+        );
+        Ok(names)
+    }
+
     /// Downloads `packages` and unpacks them all below `into`.
     pub(crate) fn unpack(&self, packages: &[String], into: &Path) -> Result<()> {
         let debs = into.join("debs");

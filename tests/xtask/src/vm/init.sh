@@ -46,6 +46,16 @@ v2)
     ;;
 esac
 
+# Others' tools: they look for their libraries where their loader looks.
+if [ -e /dev/nvme0n2 ]; then
+    mkdir -p /tools /usr
+    mount -t ext4 -o ro /dev/nvme0n2 /tools
+    for folder in lib lib64 usr/lib; do
+        [ ! -d /tools/$folder ] || ln -s /tools/$folder /$folder
+    done
+    export PATH=$PATH:/tools/usr/bin:/tools/usr/sbin:/tools/sbin
+fi
+
 cd /t
 timeout -s KILL "$limit" sh /vm/command
 echo $? >/out/.status

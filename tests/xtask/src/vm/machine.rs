@@ -35,12 +35,16 @@ pub(crate) struct Job {
     pub(crate) memory: u32,
     /// qemu's CPU model.
     pub(crate) cpu: String,
+    /// One thread of qemu's per CPU.
+    pub(crate) parallel: bool,
     /// How cgroups are mounted.
     pub(crate) cgroup: Cgroup,
     /// Further kernel parameters.
     pub(crate) append: Vec<String>,
     /// Files of this host and their paths in the guest, without the leading slash.
     pub(crate) files: Vec<(PathBuf, String)>,
+    /// A file system with others' tools.
+    pub(crate) tools: Option<PathBuf>,
     /// A shell script.
     pub(crate) command: String,
     /// How long the command may take, boot not included.
@@ -66,16 +70,24 @@ impl Job {
     pub(crate) fn run(&self) -> Result<u8> {
         let runs = cache::dir()?.join("run");
         fs::create_dir_all(&runs)?;
+        forget_old(&runs)?;
         let dir = runs.join(format!("{}-{}", self.kernel, std::process::id()));
         fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
         match self.run_in(&dir) {
-            Ok(status) => {
+            Ok(0) => {
                 fs::remove_dir_all(&dir)?;
+                Ok(0)
+            }
+            Ok(status) => {
+                keep_logs(&dir);
+                eprintln!(
+                    "status {status}; the logs, and what was left in /out, are in {}",
+                    dir.display()
+                );
                 Ok(status)
             }
             Err(error) => {
-                let _ = fs::remove_file(dir.join("initramfs"));
-                let _ = fs::remove_file(dir.join("disk"));
+                keep_logs(&dir);
                 Err(error.context(format!("the logs are in {}", dir.display())))
             }
         }
@@ -150,7 +162,11 @@ impl Job {
             "-M",
             "pc",
             "-accel",
-            "tcg,thread=single",
+            if self.parallel {
+                "tcg,thread=multi"
+            } else {
+                "tcg,thread=single"
+            },
             "-nodefaults",
             "-no-user-config",
         ]);
@@ -179,7 +195,14 @@ impl Job {
             &dir.join("disk"),
         );
         command.arg("-drive").arg(disk);
-        command.args(["-device", "nvme,drive=back,serial=back"]);
+        // Two namespaces of one controller: two controllers may be numbered in any order.
+        command.args(["-device", "nvme,serial=stalltop,id=nvme"]);
+        command.args(["-device", "nvme-ns,drive=back,bus=nvme,nsid=1"]);
+        if let Some(tools) = &self.tools {
+            let disk = prefixed("format=raw,if=none,id=tools,snapshot=on,file=", tools);
+            command.arg("-drive").arg(disk);
+            command.args(["-device", "nvme-ns,drive=tools,bus=nvme,nsid=2"]);
+        }
         Ok(command)
     }
 
@@ -202,13 +225,34 @@ impl Job {
                 last_lines(&dir.join("console.log"))
             );
         };
+        fs::remove_file(into.join(".status"))?;
         if let Some(out) = &self.out {
             fs::create_dir_all(out)?;
-            fs::remove_file(into.join(".status"))?;
             apt::run(Command::new("cp").arg("-rT").arg(&into).arg(out))?;
         }
         Ok(status)
     }
+}
+
+/// How long the logs of failed runs are kept.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+fn forget_old(runs: &Path) -> Result<()> {
+    for run in fs::read_dir(runs)?.flatten() {
+        let age = run.metadata().and_then(|meta| meta.modified());
+        let old = age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT));
+        if old {
+            // Another run may be at the same.
+            let _ = fs::remove_dir_all(run.path());
+        }
+    }
+    Ok(())
+}
+
+/// Removes what is large and can be made again.
+fn keep_logs(dir: &Path) {
+    let _ = fs::remove_file(dir.join("initramfs"));
+    let _ = fs::remove_file(dir.join("disk"));
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
