@@ -3,6 +3,8 @@
 //! The scripts of `tests/vm` run there and leave in /out what is looked at here. Nothing about
 //! time is asserted: the machines are emulated.
 
+#[path = "vm/foreign.rs"]
+mod foreign;
 #[path = "vm/i2.rs"]
 mod i2;
 
