@@ -5,6 +5,8 @@
 
 #[path = "vm/foreign.rs"]
 mod foreign;
+#[path = "vm/i1.rs"]
+mod i1;
 #[path = "vm/i2.rs"]
 mod i2;
 

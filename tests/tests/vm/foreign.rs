@@ -57,7 +57,7 @@ fn foreign_tools_are_listed(kernel: &str) {
     assert!(has_probe(&audit, "kretprobe", "vfs_read"));
 }
 
-fn by_id<'p>(programs: &'p [Value], id: &Value) -> &'p Value {
+pub(super) fn by_id<'p>(programs: &'p [Value], id: &Value) -> &'p Value {
     let mut of_id = programs.iter().filter(|program| program["id"] == *id);
     of_id.next().unwrap_or_else(|| panic!("no program {id}"))
 }
