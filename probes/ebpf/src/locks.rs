@@ -321,8 +321,10 @@ unsafe fn end(ctx: &RawTracePointContext, cpu: *mut LockCpu, lock: u64) {
         }
         let wait = wait_of(waiters, first, way);
         finish(ctx, cpu, wait, now, SLEEPING);
-        let place = (&raw mut (*waiters).keys).cast::<u64>().add(first + way);
-        exchange(place, key, 0);
+        let held = (&raw mut (*waiters).keys)
+            .cast::<u64>()
+            .add(place(first, way));
+        exchange(held, key, 0);
     }
 }
 
@@ -462,6 +464,23 @@ fn key(lock: u64, pid: u32) -> (u64, usize) {
     (mixed | 1, bucket as usize * WAYS)
 }
 
+/// A place of a bucket, bounded in a way that every verifier sees: the compiler makes an `or` of the
+/// sum, of which those before 6.8 know nothing.
+#[inline(always)]
+fn place(first: usize, way: usize) -> usize {
+    let mut place = (first + way) as u64;
+    // SAFETY: one instruction on one register.
+    unsafe {
+        core::arch::asm!(
+            "{place} &= {mask}",
+            place = inout(reg) place,
+            mask = const BUCKETS_OF_WAITERS * WAYS - 1,
+            options(pure, nomem, nostack),
+        );
+    }
+    place as usize
+}
+
 /// Where in its bucket the key is; `WAYS` where it is not.
 ///
 /// # Safety
@@ -507,7 +526,7 @@ unsafe fn wait_of(waiters: *mut Waiters, first: usize, way: usize) -> *mut LockW
     unsafe {
         (&raw mut (*waiters).waits)
             .cast::<LockWait>()
-            .add(first + way)
+            .add(place(first, way))
     }
 }
 
