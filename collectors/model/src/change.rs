@@ -56,11 +56,12 @@ pub enum Request {
 
 /// The signals that stop a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
 pub enum StopSignal {
     /// `SIGTERM`: it may clean up first, or ignore it.
+    #[serde(rename = "TERM")]
     Term,
     /// `SIGKILL`: at once.
+    #[serde(rename = "KILL")]
     Kill,
 }
 
