@@ -12,6 +12,7 @@ pub mod dynamic;
 pub mod holders;
 mod instance;
 mod kprobes;
+mod perf;
 pub mod text;
 mod tracefs;
 
@@ -19,12 +20,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stalltop_model::sample::{BpfObjects, KernelProbes, Tracefs, Tracing};
+use stalltop_model::sample::{BpfObjects, KernelProbes, PerfUse, Tracefs, Tracing};
 use stalltop_model::{Reading, Reason};
 
 use crate::{Env, env, file};
 use bpf::BpfReader;
 pub(crate) use bpf::refused as no_programs;
+use holders::iterator::TaskFiles;
 use tracefs::{Parts, TracefsReader};
 
 pub use instance::OUR_PREFIX;
@@ -58,6 +60,8 @@ pub struct TracingCollector {
     kprobes: Reading<KernelProbes>,
     bpf: BpfReader,
     bpf_value: Reading<BpfObjects>,
+    iterator: TaskFiles,
+    perf: Reading<Vec<PerfUse>>,
     found: Result<holders::Found, Reason>,
     holders: Schedule,
     now: Arc<Tracing>,
@@ -78,6 +82,8 @@ impl TracingCollector {
             kprobes: Reading::default(),
             bpf: BpfReader::default(),
             bpf_value: Reading::default(),
+            iterator: TaskFiles::default(),
+            perf: Reading::default(),
             found: Err(Reason::Starting),
             holders: Schedule::default(),
             now: Arc::default(),
@@ -87,6 +93,13 @@ impl TracingCollector {
             rates: false,
             buf: Vec::new(),
         }
+    }
+
+    /// Loads no BPF program, and says why.
+    #[must_use]
+    pub fn without_bpf(mut self, why: Reason) -> Self {
+        self.iterator = TaskFiles::Off(why);
+        self
     }
 
     /// Says whether somebody looks at the tracing state: then the costly parts come more often.
@@ -148,7 +161,7 @@ impl TracingCollector {
                 tracefs: self.tracefs_value.clone(),
                 kprobes: self.kprobes.clone(),
                 bpf: self.bpf_value.clone(),
-                perf: Reading::Off(Reason::NotAsked),
+                perf: self.perf.clone(),
             });
         }
         Arc::clone(&self.now)
@@ -158,6 +171,8 @@ impl TracingCollector {
     fn poll_holders(&mut self, now: Instant, all: bool) -> bool {
         let live = self.env.root() == Path::new("/");
         let ids = if live {
+            // First, or its own program would be news.
+            self.iterator.prepare(&self.env);
             self.bpf.poll()
         } else {
             Err(Reason::NotRecorded)
@@ -167,13 +182,21 @@ impl TracingCollector {
         let scan = (self.holders).is_due(now, moved || stirred, self.wanted, all);
         if scan {
             let started = Instant::now();
-            self.found = holders::scan(&self.env, &mut self.buf);
+            self.found = self.find_holders(live);
             if let (Ok(found), Ok(_)) = (&self.found, &ids) {
                 self.bpf.search(&self.env, found, &mut self.buf);
             }
             self.holders.took(now, started.elapsed());
         }
         let mut changed = false;
+        if scan {
+            let perf = match &self.found {
+                Ok(found) => perf::users(&self.env, &found.users),
+                Err(reason) => Reading::Off(reason.clone()),
+            };
+            changed |= perf != self.perf;
+            self.perf = perf;
+        }
         if scan && let Some(reader) = &mut self.tracefs {
             let found = &self.found;
             let readers = reader.put_readers(|instance| match found {
@@ -198,6 +221,22 @@ impl TracingCollector {
             self.bpf_value = value;
         }
         changed
+    }
+
+    /// By the iterator; by `/proc` where it cannot be had.
+    fn find_holders(&mut self, live: bool) -> Result<holders::Found, Reason> {
+        let missing = if live {
+            match self.iterator.scan(&self.env) {
+                Ok(found) => return Ok(found),
+                Err(reason) => reason,
+            }
+        } else {
+            Reason::NotRecorded
+        };
+        holders::scan(&self.env, &mut self.buf).map(|found| holders::Found {
+            users: Reading::Off(missing),
+            ..found
+        })
     }
 
     /// Somebody may mount tracefs, debugfs or bpffs while stalltop runs.

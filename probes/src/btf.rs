@@ -18,6 +18,7 @@ const KIND_TYPEDEF: u32 = 8;
 const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
+const KIND_FUNC: u32 = 12;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// Why something was not found.
@@ -200,6 +201,20 @@ impl<'a> Btf<'a> {
             .ok_or_else(missing)
     }
 
+    /// Value of an enumerator of whatever enumeration: nameless ones cannot be asked for by name.
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where the kernel has none of that name.
+    pub fn enumerator(&self, name: &str) -> Result<u32, Error> {
+        let enums = (1..self.starts.len() as u32).filter_map(|id| self.get(id));
+        enums
+            .filter(|t| t.kind == KIND_ENUM)
+            .flat_map(|t| (0..t.vlen as usize).map(move |i| t.rest + i * 8))
+            .find(|at| word(self.types, *at).is_some_and(|string| self.is_named(string, name)))
+            .and_then(|at| word(self.types, at + 4))
+            .ok_or_else(|| Error::Missing(format!("enumerator {name}")))
+    }
+
     /// The type id that a `tp_btf` program for `tracepoint` attaches to: the typedef
     /// `btf_trace_NAME` (include/trace/bpf_probe.h).
     ///
@@ -211,14 +226,53 @@ impl<'a> Btf<'a> {
             .ok_or_else(|| Error::Missing(format!("typedef {name}")))
     }
 
+    /// The type id that an iterator over `target` attaches to: the function `bpf_iter_TARGET`
+    /// (`DEFINE_BPF_ITER_FUNC`, include/linux/bpf.h).
+    ///
+    /// # Errors
+    /// [`Error::Missing`] where the kernel has no such iterator.
+    pub fn iterator(&self, target: &str) -> Result<u32, Error> {
+        let name = format!("bpf_iter_{target}");
+        self.find(KIND_FUNC, &name)
+            .ok_or_else(|| Error::Missing(format!("function {name}")))
+    }
+
+    /// Offsets of many fields, as [`Self::field`] has them one by one, in one walk over the types.
+    pub fn fields(&self, fields: &[(&str, &str)]) -> Vec<Result<u64, Error>> {
+        let mut ids: Vec<Option<u32>> = vec![None; fields.len()];
+        for id in 1..self.starts.len() as u32 {
+            let Some(t) = self.get(id).filter(|t| t.kind == KIND_STRUCT) else {
+                continue;
+            };
+            let Some(name) = self.string(t.name) else {
+                continue;
+            };
+            for ((structure, _), found) in fields.iter().zip(&mut ids) {
+                if found.is_none() && *structure == name {
+                    *found = Some(id);
+                }
+            }
+        }
+        fields
+            .iter()
+            .zip(ids)
+            .map(|((structure, path), id)| self.offset(structure, path, id))
+            .collect()
+    }
+
     /// Offset in bytes of a field in a structure; the path may lead through embedded structures,
     /// but not through pointers: `("task_struct", "sched_info.last_queued")`.
     ///
     /// # Errors
     /// [`Error::Missing`] where the structure or the field does not exist or is a bit field.
     pub fn field(&self, structure: &str, path: &str) -> Result<u64, Error> {
+        self.offset(structure, path, self.find(KIND_STRUCT, structure))
+    }
+
+    /// Offset of a field in the structure of that id.
+    fn offset(&self, structure: &str, path: &str, id: Option<u32>) -> Result<u64, Error> {
         let missing = || Error::Missing(format!("struct {structure}.{path}"));
-        let mut id = self.find(KIND_STRUCT, structure).ok_or_else(missing)?;
+        let mut id = id.ok_or_else(missing)?;
         let mut offset = 0;
         for name in path.split('.') {
             let (bits, member) = self.member(id, name, 0).ok_or_else(missing)?;
@@ -369,10 +423,15 @@ mod tests {
         assert_eq!(btf.field("outer", "x"), Ok(0));
         assert_eq!(btf.field("outer", "in"), Ok(4));
         assert_eq!(btf.field("outer", "in.b"), Ok(8));
+        let fields = btf.fields(&[("outer", "in.b"), ("inner", "b"), ("oute", "x")]);
+        assert_eq!(fields[..2], [Ok(8), Ok(4)]);
+        assert!(fields[2].is_err());
         assert_eq!(btf.field("outer", "p"), Ok(16));
         assert_eq!(btf.tracepoint("x"), Ok(8));
         assert_eq!(btf.name(8), Some("btf_trace_x"));
         assert_eq!(btf.enumerators("e"), Ok(vec![("E_A", 0), ("E_B", 7)]));
+        assert_eq!(btf.enumerator("E_B"), Ok(7));
+        assert!(btf.enumerator("E_").is_err());
     }
 
     #[test]
@@ -408,6 +467,7 @@ mod tests {
                 if let Ok(btf) = Btf::parse(&bytes) {
                     let _ = btf.field("outer", "in.b");
                     let _ = btf.enumerators("e");
+                    let _ = btf.enumerator("E_B");
                     for id in 0..12 {
                         let _ = btf.name(id);
                     }

@@ -6,6 +6,7 @@
 //! - [`Stalls`] hands out what was a stall, and the samples of what the CPU ran meanwhile.
 //! - [`Samples`] hands out every sample, to any number of readers.
 //! - [`LockTracer`] measures the waits for the kernel's locks, while it is attached.
+//! - [`Descriptors`] finds who holds what, by an iterator that runs only while it is read.
 //! - [`sys`] is bpf(2) itself: ids, what is attached where, names as bpftool prints them.
 //! - [`btf`] finds field offsets in the running kernel's types.
 //!
@@ -21,6 +22,7 @@
 pub mod btf;
 mod cpus;
 mod globals;
+mod held;
 mod host;
 mod locks;
 mod object;
@@ -33,6 +35,7 @@ mod symbols;
 pub mod sys;
 
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
+pub use held::{Descriptors, HOLDERS};
 pub use locks::{
     KindWaits, LOCK_CONTENTION, LockCounts, LockOptions, LockRuns, LockTracer, LockWaits, Waits,
 };

@@ -10,6 +10,7 @@ use stalltop_wire::stall::{SAMPLES_MAP, STALLS_MAP, StackSample};
 use stalltop_wire::{CPU_SIZE, CPUS_MAP};
 
 use crate::globals::Globals;
+use crate::held::HOLDERS;
 use crate::locks::LOCK_CONTENTION;
 use crate::programs::{Failure, Step};
 use crate::sys::load;
@@ -34,7 +35,7 @@ pub(crate) struct Prepared {
 
 /// Programs that [`prepare_one`] prepares: with maps that nobody else needs, and with instructions
 /// that not every kernel knows.
-const ALONE: &[&str] = &[LOCK_CONTENTION];
+const ALONE: &[&str] = &[HOLDERS, LOCK_CONTENTION];
 
 /// How large the maps are.
 #[derive(Clone, Copy, Debug)]

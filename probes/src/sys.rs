@@ -51,9 +51,11 @@ pub(crate) enum Cmd {
     TaskFdQuery = 20,
     MapFreeze = 22,
     BtfGetNextId = 23,
+    LinkCreate = 28,
     LinkGetFdById = 30,
     LinkGetNextId = 31,
     EnableStats = 32,
+    IterCreate = 33,
 }
 
 /// Marks structures that may be passed to bpf(2) as a request.

@@ -225,6 +225,45 @@ fn programs_of_a_tool_are_found_with_their_holder_and_place() {
     );
 }
 
+/// `perf stat` and `perf record` show in no file of the kernel.
+#[test]
+fn users_of_perf_events_without_bpf_are_found() {
+    require!(need::root());
+    require!(need::tracepoint("sched:sched_process_fork"));
+    let tool = Tool::start(&[
+        "perf_tracepoint:sched:sched_process_fork",
+        "perf_tracepoint:sched:sched_process_fork",
+        "perf_event",
+    ]);
+    let mut collector = TracingCollector::new(&Env::live());
+    let tracing = collector.scan();
+    let uses = |tracing: &Tracing| -> Vec<_> {
+        let all = tracing.perf.value().unwrap();
+        (all.iter())
+            .filter(|u| u.holder.pid == tool.pid())
+            .map(|u| (u.kind.to_string(), u.event.to_string(), u.descriptors, u.on))
+            .collect()
+    };
+    let fork = "sched:sched_process_fork".to_owned();
+    assert_eq!(uses(&tracing), [("tracepoint".to_owned(), fork, 2, 2)]);
+    // What its program runs at is told by no file either.
+    let sampled = tool.program(&tracing, "perf_event").unwrap();
+    assert_eq!(places(sampled), [("perf_event", "cpu-clock")]);
+    assert_eq!(sampled.holders[0].by, HeldBy::PerfEvent);
+
+    let pid = tool.pid();
+    drop(tool);
+    let tracing = collector.scan_all();
+    let left = tracing.perf.value().unwrap();
+    assert!(left.iter().all(|u| u.holder.pid != pid));
+
+    let why = Reason::SwitchedOff {
+        option: "--no-bpf".into(),
+    };
+    let mut without = TracingCollector::new(&Env::live()).without_bpf(why.clone());
+    assert_eq!(without.scan().perf, Reading::Off(why));
+}
+
 #[test]
 fn our_own_programs_are_ours() {
     require!(need::root());
@@ -233,7 +272,10 @@ fn our_own_programs_are_ours() {
     assert!(!ids.is_empty());
     let tracing = TracingCollector::new(&Env::live()).scan();
     for program in &tracing.bpf.value().unwrap().programs {
-        assert_eq!(program.ours, ids.contains(&program.id), "{program:?}");
+        // The iterator that finds holders is ours, too.
+        let iterator = &*program.name == stalltop_probes::HOLDERS && program.ours;
+        let ours = ids.contains(&program.id) || iterator;
+        assert_eq!(program.ours, ours, "{program:?}");
     }
 }
 

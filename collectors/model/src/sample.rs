@@ -18,14 +18,14 @@ pub use cpu::{
 pub use host::{CpuTopology, Host, Lockdown, Preemption, Pressure, PressureLine, System};
 pub use lock::{
     Hidden, Lock, LockKind, LockOwner, LockShare, LockStack, LockTracer, LockWaits, LockWatch,
-    Locks, PerfUse, ShareStack, Waits,
+    Locks, ShareStack, Waits,
 };
 pub use own::{OwnCost, ProgramHealth};
 pub use stall::{Culprit, Drained, Pause, Sampling, Seen, Stall, StallKind, StallWatch};
 pub use tracing::{
     Attachment, BpfLink, BpfObjects, BpfProgram, DynamicEvent, DynamicKind, EnableState, Event,
     HeldBy, Holder, Instance, KernelProbe, KernelProbeKind, KernelProbes, Owner, OwnerKind,
-    Tracefs, Tracing,
+    PerfUse, Tracefs, Tracing,
 };
 
 use std::sync::Arc;

@@ -227,6 +227,11 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: 
     let period = options.tick.clamp(PERIOD.0, PERIOD.1);
     let mut tracing = TracingCollector::new(env);
     let mut rates = EventRates::default();
+    if options.no_bpf {
+        tracing = tracing.without_bpf(Reason::SwitchedOff {
+            option: "--no-bpf".into(),
+        });
+    }
     let mut published = None;
     loop {
         let (wants, rescan) = shared.round();

@@ -18,11 +18,12 @@ use std::os::fd::AsFd;
 use stalltop_model::sample::{Attachment, BpfLink, BpfObjects, BpfProgram, HeldBy, Holder};
 use stalltop_model::{Name, Reason};
 use stalltop_probes::sys::ids::{self, Object};
-use stalltop_probes::sys::info::{self, LinkInfo, ProgramInfo};
+use stalltop_probes::sys::info::{self, LinkDetail, LinkInfo, PerfEvent, ProgramInfo};
 use stalltop_probes::sys::query::TaskFd;
 use stalltop_probes::sys::{names, query};
 
 use super::holders::{self, Held, Processes};
+use super::perf::{Event, Pmus};
 use super::text::name;
 use crate::Env;
 use places::Places;
@@ -35,7 +36,23 @@ pub(super) struct BpfReader {
     next: Vec<u32>,
     places: Places,
     pins: Vec<(Held, Name)>,
-    perf: Vec<(u32, TaskFd)>,
+    perf: Vec<PerfHold>,
+    pmus: Pmus,
+}
+
+/// A perf event's descriptor that runs a program.
+struct PerfHold {
+    pid: u32,
+    program: u32,
+    place: Place,
+}
+
+/// What is known of the event.
+enum Place {
+    /// By bpf(2).
+    Task(TaskFd),
+    /// By the iterator: of sampling events bpf(2) says nothing.
+    Event(Event),
 }
 
 impl BpfReader {
@@ -61,10 +78,19 @@ impl BpfReader {
         self.perf.clear();
         for perf in &found.perf {
             // Most perf events have no program; of a process that is gone nothing is left.
-            if let Ok(Some(fd)) = query::task_fd(perf.pid, perf.fd) {
-                self.perf.push((perf.pid, fd));
-            }
+            let told = query::task_fd(perf.pid, perf.fd).ok().flatten();
+            let hold = match (told, &perf.known) {
+                (Some(fd), _) => Some((fd.prog_id, Place::Task(fd))),
+                (None, Some((program, event))) => Some((*program, Place::Event(event.clone()))),
+                (None, None) => None,
+            };
+            self.perf.extend(hold.map(|(program, place)| PerfHold {
+                pid: perf.pid,
+                program,
+                place,
+            }));
         }
+        self.pmus = Pmus::read(env);
         self.pins = pins::walk(env, buf);
         let (programs, links) = self.infos();
         self.places.search(env, &programs, &links, buf);
@@ -92,14 +118,14 @@ impl BpfReader {
         for (pid, what) in &found.held {
             held.add(*pid, *what, &links, &mut processes);
         }
-        for (pid, fd) in &self.perf {
-            let holder = processes.holder(*pid, HeldBy::PerfEvent);
-            put(held.programs.entry(fd.prog_id).or_default(), holder);
+        for perf in &self.perf {
+            let holder = processes.holder(perf.pid, HeldBy::PerfEvent);
+            put(held.programs.entry(perf.program).or_default(), holder);
         }
         BpfObjects {
             programs: programs
                 .into_iter()
-                .map(|p| self.program(p, &links, &held))
+                .map(|p| self.program(p, &links, &held, found))
                 .collect(),
             links: links
                 .iter()
@@ -107,33 +133,53 @@ impl BpfReader {
                     id: link.id,
                     kind: type_name(names::link_type(link.kind), link.kind),
                     program: link.prog_id,
-                    target: self.attachment(link, "").target,
+                    target: self.attachment(link, "", found).target,
                     holders: held.links.get(&link.id).cloned().unwrap_or_default(),
                     pins: self.pinned(
                         |what| matches!(what, Held::Link { link: id, .. } if id == link.id),
                     ),
                 })
                 .collect(),
-            holders: holders::completeness(env),
+            holders: found.complete.clone(),
         }
     }
 
-    fn attachment(&self, link: &LinkInfo, program_kind: &str) -> Attachment {
-        let mut attachment = attach::of_link(link, program_kind, &self.places);
+    fn attachment(
+        &self,
+        link: &LinkInfo,
+        program_kind: &str,
+        found: &holders::Found,
+    ) -> Attachment {
+        let mut attachment = match (&link.detail, found.events.get(&link.id)) {
+            // Before 6.6 the link does not say, and its event's descriptor may be closed (aya).
+            (LinkDetail::PerfEvent(PerfEvent::Unknown), Some(event)) => {
+                attach::of_event(event, Some(link.id), &self.pmus, &self.places)
+            }
+            _ => attach::of_link(link, program_kind, &self.places),
+        };
         attachment.target = name(attachment.target.as_bytes());
         attachment
     }
 
-    fn program(&self, program: ProgramInfo, links: &[LinkInfo], held: &HoldersOf) -> BpfProgram {
+    fn program(
+        &self,
+        program: ProgramInfo,
+        links: &[LinkInfo],
+        held: &HoldersOf,
+        found: &holders::Found,
+    ) -> BpfProgram {
         let id = program.id;
         let kind = type_name(names::program_type(program.kind), program.kind);
         let mine: Vec<_> = links.iter().filter(|l| l.prog_id == id).collect();
-        let mut attached: Vec<_> = mine.iter().map(|l| self.attachment(l, &kind)).collect();
-        let fds = (self.perf.iter()).filter(|(_, fd)| fd.prog_id == id);
-        add_events(
-            &mut attached,
-            fds.map(|(_, fd)| attach::of_fd(fd, &self.places)),
-        );
+        let mut attached: Vec<_> = (mine.iter())
+            .map(|l| self.attachment(l, &kind, found))
+            .collect();
+        let fds = self.perf.iter().filter(|perf| perf.program == id);
+        let fds = fds.map(|perf| match &perf.place {
+            Place::Task(fd) => attach::of_fd(fd, &self.places),
+            Place::Event(event) => attach::of_event(event, None, &self.pmus, &self.places),
+        });
+        add_events(&mut attached, fds);
         for (_, loose) in self.places.unlinked.iter().filter(|(of, _)| *of == id) {
             // A cgroup's programs are listed whether or not a link attached them.
             if !attached.iter().any(|a| same_place(a, loose)) {

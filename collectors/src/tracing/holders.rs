@@ -3,6 +3,10 @@
 //!
 //! Threads share their process's descriptors, so processes are looked at, not threads. A process
 //! that vanishes meanwhile is left out. A forked child holds what its parent holds: both count.
+//!
+//! Two ways: the kernel's iterator ([`iterator`]), and where it cannot be had the links in
+//! `/proc/PID/fd` ([`scan`]), which cost ten times as much and tell nothing of perf events without
+//! BPF.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -15,9 +19,12 @@ use stalltop_model::sample::{HeldBy, Holder};
 use stalltop_model::{Name, Reading, Reason};
 
 use super::instance::slurp;
+use super::perf::Event;
 use super::text::name;
 use crate::env::Capabilities;
 use crate::{Env, file, owner};
+
+pub(super) mod iterator;
 
 /// The longest command line kept, in bytes.
 const MAX_CMDLINE: usize = 256;
@@ -100,10 +107,12 @@ fn target(link: &[u8], tracefs: &[String]) -> Option<Target> {
 }
 
 /// A perf event's descriptor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PerfFd {
     pub(super) pid: u32,
     pub(super) fd: u32,
+    /// Its program and what the iterator says of the event.
+    pub(super) known: Option<(u32, Event)>,
 }
 
 /// What all processes hold.
@@ -115,6 +124,12 @@ pub(super) struct Found {
     pub(super) perf: Vec<PerfFd>,
     /// Readers of trace buffers: instance and process.
     pub(super) readers: Vec<(Name, u32)>,
+    /// Events of links on perf events, by the link's id.
+    pub(super) events: HashMap<u32, Event>,
+    /// Processes that use perf events without BPF.
+    pub(super) users: Reading<Vec<(u32, Event)>>,
+    /// Whether "nobody" means nobody.
+    pub(super) complete: Reading<()>,
 }
 
 /// Looks at the descriptors of all processes.
@@ -127,7 +142,10 @@ pub(super) struct Found {
 pub(super) fn scan(env: &Env, buf: &mut Vec<u8>) -> Result<Found, Reason> {
     let proc = env.path("/proc");
     let tracefs = tracefs_mounts(env);
-    let mut found = Found::default();
+    let mut found = Found {
+        complete: completeness(env),
+        ..Found::default()
+    };
     let entries = fs::read_dir(&proc).map_err(|e| Reason::from_io("/proc", &e))?;
     for entry in entries.flatten() {
         let Some(pid) = number(entry.file_name().as_bytes()) else {
@@ -174,7 +192,11 @@ fn process(proc: &Path, pid: u32, tracefs: &[String], found: &mut Found, buf: &m
         *buf = link.into_bytes();
         match what {
             None => {}
-            Some(Target::Perf) => found.perf.push(PerfFd { pid, fd: number }),
+            Some(Target::Perf) => found.perf.push(PerfFd {
+                pid,
+                fd: number,
+                known: None,
+            }),
             Some(Target::Reader(instance)) => found.readers.push((instance, pid)),
             Some(Target::Bpf) => {
                 dir.set_file_name("fdinfo");
@@ -195,20 +217,35 @@ fn number(text: &[u8]) -> Option<u32> {
     }
 }
 
-/// Whether "nobody" means nobody.
-pub(super) fn completeness(env: &Env) -> Reading<()> {
+/// Whether "nobody" means nobody where `/proc` is the way.
+fn completeness(env: &Env) -> Reading<()> {
     let capabilities = env.capabilities;
     if !capabilities.has(Capabilities::SYS_PTRACE) {
         return Reading::Off(Reason::NoCapability {
             need: "CAP_SYS_PTRACE".into(),
         });
     }
-    match fs::read_link(env.path("/proc/self/ns/pid")) {
-        Ok(ns) if ns.as_os_str() != INIT_PID_NS => Reading::Off(Reason::Refused {
-            what: "descriptors of processes outside this container".into(),
-            why: "stalltop runs in a PID namespace of its own (--pid=host lifts that)".into(),
-        }),
-        _ => Reading::Value(()),
+    if init_pid_namespace(env) {
+        Reading::Value(())
+    } else {
+        Reading::Off(outside())
+    }
+}
+
+/// Whether all processes have the numbers here that the kernel gives them. Where that is not
+/// known it is taken as so.
+fn init_pid_namespace(env: &Env) -> bool {
+    !matches!(
+        fs::read_link(env.path("/proc/self/ns/pid")),
+        Ok(ns) if ns.as_os_str() != INIT_PID_NS
+    )
+}
+
+/// Processes that cannot be seen.
+fn outside() -> Reason {
+    Reason::Refused {
+        what: "descriptors of processes outside this container".into(),
+        why: "stalltop runs in a PID namespace of its own (--pid=host lifts that)".into(),
     }
 }
 

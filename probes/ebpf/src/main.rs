@@ -8,6 +8,8 @@ mod cores;
 #[cfg(target_arch = "bpf")]
 mod empty;
 #[cfg(target_arch = "bpf")]
+mod holders;
+#[cfg(target_arch = "bpf")]
 mod locks;
 #[cfg(target_arch = "bpf")]
 mod sched;

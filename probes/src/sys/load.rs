@@ -22,6 +22,8 @@ pub const PROG_TYPE_RAW_TRACEPOINT: u32 = 17;
 pub const PROG_TYPE_TRACING: u32 = 26;
 /// `BPF_TRACE_RAW_TP`: the attach type of a `tp_btf` program.
 pub const TRACE_RAW_TP: u32 = 23;
+/// `BPF_TRACE_ITER`: the attach type of an iterator.
+pub const TRACE_ITER: u32 = 28;
 
 /// Bytes of one eBPF instruction (`struct bpf_insn`).
 pub const INSN_SIZE: usize = 8;
@@ -84,6 +86,20 @@ struct RawTracepointOpen {
 }
 
 #[repr(C)]
+struct LinkCreate {
+    prog_fd: u32,
+    target_fd: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+#[repr(C)]
+struct IterCreate {
+    link_fd: u32,
+    flags: u32,
+}
+
+#[repr(C)]
 struct EnableStats {
     kind: u32,
 }
@@ -98,6 +114,10 @@ unsafe impl Request for MapFreeze {}
 unsafe impl Request for ProgLoad {}
 // SAFETY: as above.
 unsafe impl Request for RawTracepointOpen {}
+// SAFETY: as above.
+unsafe impl Request for LinkCreate {}
+// SAFETY: as above.
+unsafe impl Request for IterCreate {}
 // SAFETY: as above.
 unsafe impl Request for EnableStats {}
 
@@ -258,6 +278,38 @@ pub fn attach_raw_tracepoint(
             name: tracepoint.map_or(0, |name| name.as_ptr() as u64),
             prog_fd: program.as_raw_fd() as u32,
             pad: 0,
+        },
+    )
+}
+
+/// Attaches an iterator program to what it was loaded for. Costs nothing until it is read through
+/// [`iterate`].
+///
+/// # Errors
+/// `EINVAL` for a program of another kind.
+pub fn attach_iterator(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    bpf_fd(
+        Cmd::LinkCreate,
+        &mut LinkCreate {
+            prog_fd: program.as_raw_fd() as u32,
+            target_fd: 0,
+            attach_type: TRACE_ITER,
+            flags: 0,
+        },
+    )
+}
+
+/// A new round of an iterator: reading the descriptor runs the program for one object after the
+/// other and gives what it writes.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    bpf_fd(
+        Cmd::IterCreate,
+        &mut IterCreate {
+            link_fd: link.as_raw_fd() as u32,
+            flags: 0,
         },
     )
 }

@@ -8,6 +8,7 @@
 //! All times are nanoseconds of `bpf_ktime_get_ns` (CLOCK_MONOTONIC).
 #![no_std]
 
+pub mod held;
 pub mod lock;
 pub mod stall;
 

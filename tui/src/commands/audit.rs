@@ -11,7 +11,7 @@ use anyhow::Context;
 use stalltop_collectors::Env;
 use stalltop_model::sample::{
     BpfObjects, BpfProgram, Costs, Event, Holder, Instance, KernelProbe, KernelProbeKind,
-    KernelProbes, OwnerKind, Tracefs, Tracing,
+    KernelProbes, OwnerKind, PerfUse, Tracefs, Tracing,
 };
 use stalltop_model::units::Count;
 use stalltop_model::{Reading, Reason, printable};
@@ -64,7 +64,6 @@ fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> i
     part(out, "EVENTS (tracefs)", &tracing.tracefs, |out, tracefs| {
         events(out, tracefs, costs, many)
     })?;
-    writeln!(out, "  perf users of events without BPF: not looked for")?;
     part(
         out,
         "DYNAMIC EVENTS (tracefs)",
@@ -76,6 +75,12 @@ fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> i
     part(out, "BPF PROGRAMS", &tracing.bpf, |out, b| {
         bpf(out, b, costs)
     })?;
+    part(
+        out,
+        "PERF EVENTS WITHOUT BPF",
+        &tracing.perf,
+        |out, uses| perf(out, uses),
+    )?;
     costs::maps(out, costs, all)?;
     costs::holders(out, tracing, costs)?;
     totals(out, tracing)
@@ -102,10 +107,11 @@ fn totals(out: &mut impl Write, tracing: &Tracing) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "  dynamic events: {}, kernel probes: {}, BPF programs: {}",
+        "  dynamic events: {}, kernel probes: {}, BPF programs: {}, users of perf events: {}",
         figure(tracefs.map(|t| t.dynamic.len())),
         figure(tracing.kprobes.value().map(|k| k.list.len())),
         figure(tracing.bpf.value().map(|b| b.programs.len())),
+        figure(tracing.perf.value().map(Vec::len)),
     )
 }
 
@@ -340,6 +346,33 @@ fn bpf(out: &mut impl Write, bpf: &BpfObjects, costs: &Costs) -> io::Result<()> 
             printable(&link.kind),
             link.program,
             held(&link.holders, &link.pins, bpf.holders.value().is_some())
+        )?;
+    }
+    Ok(())
+}
+
+fn perf(out: &mut impl Write, uses: &[PerfUse]) -> io::Result<()> {
+    if uses.is_empty() {
+        writeln!(out, "  none")?;
+    }
+    for used in uses {
+        let off = match used.descriptors - used.on.min(used.descriptors) {
+            0 => String::new(),
+            off => format!(", {} of them off", Count(u64::from(off))),
+        };
+        writeln!(
+            out,
+            "  {:<10} {}  {} {}{off}  held by {}{}",
+            printable(&used.kind),
+            printable(&used.event),
+            Count(u64::from(used.descriptors)),
+            if used.descriptors == 1 {
+                "event"
+            } else {
+                "events"
+            },
+            holders(std::slice::from_ref(&used.holder)),
+            if used.ours { ", ours" } else { "" },
         )?;
     }
     Ok(())

@@ -7,7 +7,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Holder;
 use crate::{Name, Reading, Reason};
 
 /// Kinds of locks, as the flags of `contention_begin` tell them (include/trace/events/lock.h).
@@ -288,21 +287,4 @@ pub struct ShareStack {
     pub comm: Name,
     /// How many samples.
     pub samples: u64,
-}
-
-/// A process that uses a perf event without a BPF program: found by no file of the kernel, only
-/// by a BPF iterator over descriptors (kernel/bpf/task_iter.c).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PerfUse {
-    /// `tracepoint`, `kprobe`, `uprobe`, `hardware`, `software`, `raw`, `breakpoint`, or the
-    /// name of the PMU.
-    pub kind: Name,
-    /// The event: `sched:sched_switch`, `cpu-clock`, `cycles`; its number where it has no name.
-    pub event: Name,
-    /// How many descriptors: one per CPU and thread.
-    pub descriptors: u32,
-    /// Of these, switched on (`PERF_EVENT_STATE_ACTIVE` or `INACTIVE`).
-    pub on: u32,
-    /// Who holds them.
-    pub holder: Holder,
 }

@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::PerfUse;
 use crate::{Name, Reading};
 
 /// Everything that traces on this host.
@@ -19,6 +18,26 @@ pub struct Tracing {
     /// Users of perf events without BPF (`perf record -e sched:...`), which no file lists.
     #[serde(default = "Reading::not_recorded")]
     pub perf: Reading<Vec<PerfUse>>,
+}
+
+/// A process that uses a perf event without a BPF program: found by no file of the kernel, only
+/// by a BPF iterator over descriptors (kernel/bpf/task_iter.c). Events that the kernel itself
+/// holds, such as its hard lockup detector's, have no descriptor and are not among them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PerfUse {
+    /// `tracepoint`, `hardware`, `software`, `cache`, `raw`, `breakpoint`, `kprobe`, `kretprobe`,
+    /// `uprobe`, `uretprobe`, or the name of the PMU.
+    pub kind: Name,
+    /// The event: `sched:sched_switch`, `cpu-clock`, `cycles`; its number where it has no name.
+    pub event: Name,
+    /// How many descriptors: one per CPU and thread.
+    pub descriptors: u32,
+    /// Of these, switched on (`PERF_EVENT_STATE_ACTIVE` or `INACTIVE`).
+    pub on: u32,
+    /// Who holds them.
+    pub holder: Holder,
+    /// Whether that is stalltop.
+    pub ours: bool,
 }
 
 /// State of tracefs.

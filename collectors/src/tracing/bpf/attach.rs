@@ -9,7 +9,8 @@ use stalltop_probes::sys::names;
 use stalltop_probes::sys::query::{FdType, TaskFd};
 
 use super::places::Places;
-use crate::tracing::holders;
+use crate::tracing::perf::{Event, Pmus};
+use crate::tracing::{holders, perf};
 
 /// What a link attaches its program to. `program_kind` is the program's type as bpftool names it.
 pub(super) fn of_link(link: &LinkInfo, program_kind: &str, places: &Places) -> Attachment {
@@ -55,7 +56,7 @@ fn describe(link: &LinkInfo, program_kind: &str, places: &Places) -> (Name, Stri
         LinkDetail::Iter { target } => ("iter".into(), target.clone()),
         LinkDetail::Netns { ino, attach_type } => (attach(*attach_type), places.netns(*ino)),
         LinkDetail::Xdp { ifindex } => ("xdp".into(), places.device(*ifindex, link.prog_id)),
-        LinkDetail::PerfEvent(event) => perf(event, places),
+        LinkDetail::PerfEvent(event) => of_perf_link(event, places),
         LinkDetail::KprobeMulti { count, ret, .. } => {
             let kind = if *ret {
                 "kretprobe_multi"
@@ -117,7 +118,7 @@ fn short(attach_type: &'static str) -> &'static str {
     }
 }
 
-fn perf(event: &PerfEvent, places: &Places) -> (Name, String) {
+fn of_perf_link(event: &PerfEvent, places: &Places) -> (Name, String) {
     match event {
         PerfEvent::Unknown => ("perf_event".into(), String::new()),
         PerfEvent::Uprobe { ret, file, offset } => {
@@ -136,7 +137,10 @@ fn perf(event: &PerfEvent, places: &Places) -> (Name, String) {
             (kind.into(), target)
         }
         PerfEvent::Tracepoint { name } => ("tracepoint".into(), places.tracepoint(name)),
-        PerfEvent::Event { kind, config } => ("perf_event".into(), counter(*kind, *config)),
+        PerfEvent::Event { kind, config } => (
+            "perf_event".into(),
+            perf::counter(*kind, *config).to_string(),
+        ),
     }
 }
 
@@ -160,6 +164,27 @@ pub(super) fn of_fd(fd: &TaskFd, places: &Places) -> Attachment {
     }
 }
 
+/// What a perf event is that the iterator told of: of a link on a kernel that does not say, and of
+/// a sampling event's descriptor.
+pub(super) fn of_event(
+    event: &Event,
+    link: Option<u32>,
+    pmus: &Pmus,
+    places: &Places,
+) -> Attachment {
+    let (kind, target) = match perf::in_words(event, pmus) {
+        (kind, target) if PROBES.contains(&&*kind) => match &*target {
+            "" => (kind, places.symbol(event.offset).into()),
+            _ => (kind, target),
+        },
+        (_, target) => ("perf_event".into(), target),
+    };
+    Attachment { kind, target, link }
+}
+
+/// What perf events can be that have names of their own as attachments.
+const PROBES: [&str; 5] = ["tracepoint", "kprobe", "kretprobe", "uprobe", "uretprobe"];
+
 fn in_file(file: &Path, offset: u64) -> String {
     format!("{}+{offset:#x}", file.display())
 }
@@ -170,48 +195,6 @@ fn in_kernel(function: &str, offset: u64, addr: u64, places: &Places) -> String 
         (_, 0) => function.to_owned(),
         _ => format!("{function}+{offset:#x}"),
     }
-}
-
-/// A counter's name as perf prints it (include/uapi/linux/perf_event.h).
-fn counter(kind: u32, config: u64) -> String {
-    const HARDWARE: [&str; 10] = [
-        "cycles",
-        "instructions",
-        "cache-references",
-        "cache-misses",
-        "branches",
-        "branch-misses",
-        "bus-cycles",
-        "stalled-cycles-frontend",
-        "stalled-cycles-backend",
-        "ref-cycles",
-    ];
-    const SOFTWARE: [&str; 12] = [
-        "cpu-clock",
-        "task-clock",
-        "page-faults",
-        "context-switches",
-        "cpu-migrations",
-        "minor-faults",
-        "major-faults",
-        "alignment-faults",
-        "emulation-faults",
-        "dummy",
-        "bpf-output",
-        "cgroup-switches",
-    ];
-    let table: &[&str] = match kind {
-        0 => &HARDWARE,
-        1 => &SOFTWARE,
-        _ => &[],
-    };
-    usize::try_from(config)
-        .ok()
-        .and_then(|n| table.get(n))
-        .map_or_else(
-            || format!("type {kind} config {config:#x}"),
-            |name| (*name).to_owned(),
-        )
 }
 
 /// include/uapi/linux/netfilter.h, `NFPROTO_*`.
