@@ -344,6 +344,7 @@ fn probes_without_bpf_are_told_by_estimate() {
             descriptors: 4,
             on: 4,
             holder: made::holder(99, "perf"),
+            ours: false,
         }]),
         ..Tracing::default()
     };
