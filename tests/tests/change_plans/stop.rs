@@ -67,6 +67,7 @@ fn held() -> Tracing {
             descriptors: 4,
             on: 4,
             holder: first,
+            ours: false,
         }]),
         ..tracing(vec![
             unit(41, "kretprobe", "tcp_sendmsg"),
