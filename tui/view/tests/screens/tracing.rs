@@ -84,6 +84,7 @@ fn all_holders() -> Model {
         descriptors: 4,
         on: 4,
         holder: holder.clone(),
+        ours: false,
     };
     let tracing = Arc::new(Tracing {
         bpf: Reading::Value(BpfObjects {
