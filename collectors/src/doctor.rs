@@ -5,6 +5,7 @@
 
 mod bpf;
 mod facts;
+mod locks;
 mod stalls;
 
 use std::sync::Arc;

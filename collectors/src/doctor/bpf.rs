@@ -4,7 +4,7 @@ use stalltop_model::{Reading, Reason};
 use stalltop_probes::sys::load;
 use stalltop_probes::{Options, PROGRAMS, Probes, Spec};
 
-use super::{Check, row, stalls};
+use super::{Check, locks, row, stalls};
 use crate::cores::why;
 use crate::env::Env;
 use crate::stalls::{Asked, SampleMode, Watch};
@@ -25,6 +25,7 @@ pub(super) fn checks(env: &Env) -> Vec<Check> {
         let off = |spec: &Spec| program(spec, Reading::Off(Reason::NotRecorded));
         checks.extend(PROGRAMS.iter().map(off));
         checks.extend(stalls::not_recorded());
+        checks.extend(locks::not_recorded());
         return checks;
     }
     let watch = Watch::new(env, &Asked::default(), SampleMode::default());
@@ -62,6 +63,7 @@ pub(super) fn checks(env: &Env) -> Vec<Check> {
         "their runs without their time",
     ));
     checks.extend(stalls::checks(env, &watch, &mut probes));
+    checks.extend(locks::checks(env, &probes));
     checks
 }
 

@@ -73,8 +73,6 @@ pub(super) struct Watcher {
     window: u64,
     /// End of the last window.
     last_ns: u64,
-    /// Stacks that were overwritten before they were read, since the start.
-    lost: u64,
     overflowed: u64,
     meter: Meter,
     program: OwnProgram,
@@ -134,7 +132,6 @@ impl Watcher {
             tick_hz: host::tick_hz(),
             window: 0,
             last_ns: nanoseconds(ClockId::Boottime),
-            lost: 0,
             overflowed: 0,
             meter: Meter {
                 ns_per_run: None,
@@ -219,7 +216,8 @@ impl Watcher {
         }
         if let Ok(tracer) = &mut self.tracer {
             self.waits.clear();
-            self.lost += tracer.stacks(&mut self.waits);
+            // Lost short ones take nothing from the sums: what is left is shared out.
+            tracer.stacks(&mut self.waits);
             self.many = self.waits.len() as u64 > tracer.ring() / 4;
             let long_ns = tracer.long_ns();
             self.naming
@@ -282,7 +280,7 @@ impl Watcher {
                 let overflow = counts.kinds.iter().map(|kind| kind.overflow).sum::<u64>();
                 self.overflowed += overflow;
                 out.watch.unpaired = runs.begins_unpaired + runs.ends_unpaired;
-                out.watch.overflowed = self.overflowed + runs.full + self.lost;
+                out.watch.overflowed = self.overflowed + runs.full + tracer.lost_long();
                 out.watch.long_ns = long_ns;
                 out.watch.every = EVERY as u32;
                 out.watch.missed = missed(tracer);
