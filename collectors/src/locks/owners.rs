@@ -26,10 +26,13 @@ struct Fact {
     frames: Vec<Name>,
 }
 
+/// How the thread is asked, and how it answers.
+type Desk = (SyncSender<Vec<u32>>, Receiver<Vec<Fact>>);
+
 /// The thread that reads, started when it is first needed.
 pub(super) struct Owners {
     proc: PathBuf,
-    thread: Option<(SyncSender<Vec<u32>>, Receiver<Vec<Fact>>)>,
+    thread: Option<Desk>,
     /// Asked and not answered yet.
     asked: bool,
 }
@@ -91,7 +94,7 @@ impl Owners {
     }
 }
 
-fn start(proc: PathBuf) -> Option<(SyncSender<Vec<u32>>, Receiver<Vec<Fact>>)> {
+fn start(proc: PathBuf) -> Option<Desk> {
     let (ask, asked) = sync_channel::<Vec<u32>>(1);
     let (answer, answers) = sync_channel(1);
     let thread = std::thread::Builder::new().name("stalltop-owners".into());
