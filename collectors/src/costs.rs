@@ -20,7 +20,7 @@
 //! trampoline that leads there, and interrupts are not in it: shares are the least that it costs.
 //! Two readers of the statistics do not disturb each other: with somebody else's descriptor open
 //! as well, runs between our two readings are counted, which makes rates too high by the time that
-//! reading takes, a few parts in a thousand.
+//! reading takes: under 1 % for a few hundred programs.
 
 mod events;
 mod kernel;

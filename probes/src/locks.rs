@@ -284,6 +284,15 @@ impl LockTracer {
         self.owners.as_ref()
     }
 
+    /// Where the program lies in the kernel: address and length of each of its functions. Empty
+    /// where it is interpreted or addresses are hidden.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn code(&self) -> io::Result<Vec<(u64, u32)>> {
+        info::program_code(self.program.as_fd())
+    }
+
     /// How often and how long the program ran while statistics were on
     /// ([`load::enable_run_time_stats`]): a wait is two runs. And how many runs the kernel left out,
     /// as the program was running on that CPU already: an interrupt's, in pairs. Allocates nothing.

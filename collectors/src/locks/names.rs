@@ -32,9 +32,17 @@ pub(super) struct Stacks {
     stacks: Vec<NamedStack>,
     /// By the hash of the names.
     same: HashMap<u64, Vec<usize>>,
+    /// Where the program lies that records stacks: address and length of each function.
+    recorder: Vec<(u64, u32)>,
 }
 
 impl Stacks {
+    /// Says where the program lies that records stacks. Its frames are left out by their
+    /// addresses: it may have come after the table of symbols was read.
+    pub(super) fn recorded_by(&mut self, code: Vec<(u64, u32)>) {
+        self.recorder = code;
+    }
+
     /// Forgets everything where names may have changed, or too much is known; gives whether it
     /// did. Between windows only: numbers lose their meaning.
     pub(super) fn refresh(&mut self, symbols: &Symbols) -> bool {
@@ -71,7 +79,8 @@ impl Stacks {
         let skip = if interrupted {
             0
         } else {
-            stack::tracers(&frames)
+            let own = within.clone().take_while(|at| self.records(*at)).count();
+            own + stack::tracers(&frames[own..])
         };
         frames.drain(..skip);
         let mut programs = Vec::new();
@@ -83,6 +92,15 @@ impl Stacks {
         let number = self.intern(NamedStack { frames, programs });
         self.numbers.insert(hash, number);
         number
+    }
+
+    fn records(&self, address: u64) -> bool {
+        let within = |(start, len): &(u64, u32)| {
+            address
+                .checked_sub(*start)
+                .is_some_and(|offset| offset < u64::from(*len))
+        };
+        self.recorder.iter().any(within)
     }
 
     fn intern(&mut self, stack: NamedStack) -> usize {
@@ -151,5 +169,29 @@ ffffffff81004000 t __x64_sys_dup
         // A return address just behind a call that does not return.
         assert_ne!(stacks.number(&interrupted, false, &mut symbols), first);
         assert!(!stacks.refresh(&symbols));
+    }
+
+    #[test]
+    fn the_program_that_records_is_on_no_stack_whatever_the_table_calls_it() {
+        // Our program came after the table was read: what its place is called says nothing.
+        let mut symbols = Symbols::of(Table::read(TEXT.as_bytes()).unwrap());
+        let mut stacks = Stacks::default();
+        let at = |n: u64| 0xffff_ffff_8100_0000 + n;
+        let ours = 0xffff_ffff_c000_1000;
+        let traced = |own: u64| [own, at(0x10), at(0x1010), at(0x2010), at(0x3010)];
+        // By its callers alone: interpreted, or addresses are hidden.
+        let unknown = stacks.number(&traced(ours + 0x20), false, &mut symbols);
+        assert_eq!(
+            &*stacks.get(unknown).frames[0],
+            "native_queued_spin_lock_slowpath"
+        );
+        stacks.recorded_by(vec![(ours, 0x100)]);
+        // Where its callers are not known either, its address tells; up to its last one.
+        let bare = [ours + 0x20, ours + 0x100, at(0x2010), at(0x3010)];
+        let known = stacks.number(&bare, false, &mut symbols);
+        assert_eq!(known, unknown);
+        // Another program that waits is not ours.
+        let other = [ours + 0x102, at(0x2010), at(0x3010)];
+        assert_ne!(stacks.number(&other, false, &mut symbols), unknown);
     }
 }

@@ -27,9 +27,13 @@ const MAX_KNOWN: usize = 8192;
 #[derive(Default)]
 pub struct Known {
     /// By the interrupted instruction and its caller.
-    signs: HashMap<(u64, u64), LockSign>,
+    signs: HashMap<(u64, u64), Sign>,
     stacks: Stacks,
 }
+
+/// What the interrupted function and its caller say, and whether the former is a tracepoint's or
+/// that of a program there.
+type Sign = (LockSign, bool);
 
 /// A stack in or behind a lock: its number among the known ones, where its lock function is, and
 /// whether a lock is only suspected.
@@ -79,13 +83,14 @@ impl Known {
     /// The stack of a sample, if it is in or behind a lock.
     fn look(&mut self, sample: &StackSample, symbols: &mut Symbols) -> Option<Found> {
         let (first, caller, skip) = innermost(sample, symbols)?;
-        let sign = match self.signs.get(&(first, caller)) {
+        let (sign, traced) = match self.signs.get(&(first, caller)) {
             Some(sign) => *sign,
             None => {
                 let function = symbols.name(first).name;
                 let called_by = (caller != 0).then(|| symbols.name(caller - 1).name);
                 let opens = stack::lets_interrupts_in(sample.code);
                 let sign = stack::lock_sign(&function, called_by.as_deref(), opens);
+                let sign = (sign, stack::is_tracer(&function));
                 self.signs.insert((first, caller), sign);
                 sign
             }
@@ -96,6 +101,11 @@ impl Known {
             LockSign::Waits | LockSign::Reopens => 0,
         };
         let stack = &addresses(sample)[skip..];
+        if traced && sign == LockSign::CallerWaits {
+            // The tracepoint of the wait itself, and maybe our program there.
+            let number = self.stacks.number(&stack[1..], false, symbols);
+            return Some((number, 0, false));
+        }
         let number = self.stacks.number(stack, true, symbols);
         Some((number, at, sign == LockSign::Reopens))
     }

@@ -91,7 +91,7 @@ impl Watcher {
         env: &Env,
         mode: LocksMode,
         samples: Result<Samples, Reason>,
-        symbols: Symbols,
+        mut symbols: Symbols,
     ) -> Self {
         let tracer = match mode {
             LocksMode::Off => Err(Reason::SwitchedOff {
@@ -107,6 +107,12 @@ impl Watcher {
             Ok(_) => Reading::Off(Reason::NotAsked),
             Err(why) => Reading::Off(why.clone()),
         };
+        let mut naming = Naming::default();
+        if let Ok(tracer) = &tracer {
+            // Where it is hidden, the tracepoint's own frames tell.
+            naming.recorded_by(tracer.code().unwrap_or_default());
+            symbols.program_came();
+        }
         let cpus = samples.as_ref().map_or(0, Samples::possible);
         // What was sampled before is not of our first window.
         let newest = |cpu| samples.as_ref().map_or(0, |samples| samples.newest(cpu));
@@ -121,7 +127,7 @@ impl Watcher {
             symbols,
             statics: Statics::new(env),
             owners: Owners::new(env.path("/proc")),
-            naming: Naming::default(),
+            naming,
             known: Known::default(),
             counting: Counting::default(),
             counts: LockCounts::default(),

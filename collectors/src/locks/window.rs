@@ -68,6 +68,11 @@ struct Row {
 }
 
 impl Naming {
+    /// Says where the program lies that takes the stacks: it is left out of them.
+    pub fn recorded_by(&mut self, code: Vec<(u64, u32)>) {
+        self.stacks.recorded_by(code);
+    }
+
     /// Adds waits with stacks. Those of `long_ns` and more are long; those that ended after
     /// `until_ns` (`CLOCK_MONOTONIC`) are kept for the next window.
     pub fn add(&mut self, waits: &[LockWait], long_ns: u64, until_ns: u64, symbols: &mut Symbols) {

@@ -156,6 +156,15 @@ impl Symbols {
         soon
     }
 
+    /// Says that a BPF program of ours was loaded: a table that was read before is read again
+    /// at the next [`Symbols::poll`].
+    pub fn program_came(&mut self) {
+        if let Some(source) = &self.source {
+            let mut source = source.lock().unwrap_or_else(PoisonError::into_inner);
+            source.asked = None;
+        }
+    }
+
     /// Takes over a newer table.
     fn take(&mut self, source: &Source) {
         self.state.clone_from(&source.state);

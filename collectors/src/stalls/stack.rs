@@ -97,8 +97,19 @@ pub(crate) fn site(frames: &[Name]) -> Option<Name> {
 /// How many of the frames, innermost first, belong to the program that recorded them at a
 /// tracepoint, and to the tracepoint.
 pub(crate) fn tracers(frames: &[Name]) -> usize {
-    let tracer = |f: &&Name| matches(tables::TRACERS, bare(f));
-    frames.iter().take_while(tracer).count()
+    // What called the program; it is there also where the program has no name, or is interpreted.
+    let hook = frames.iter().take(4).position(|f| {
+        let name = bare(f);
+        name.starts_with("bpf_trace_run") || name.starts_with("__bpf_trace_")
+    });
+    let hook = hook.map_or(0, |at| at + 1);
+    let rest = frames[hook..].iter();
+    hook + rest.take_while(|f| is_tracer(f)).count()
+}
+
+/// Whether a function belongs to a program at a tracepoint, or to the tracepoint.
+pub(crate) fn is_tracer(name: &str) -> bool {
+    matches(tables::TRACERS, bare(name))
 }
 
 /// What a sample says about locks, by the function that was interrupted.
