@@ -21,7 +21,7 @@ const OWN_SHARE: u32 = 400;
 /// Time from the start to each of the first windows for our own programs, then from one to the
 /// next, when nobody wants costs.
 const OURS: [Duration; 3] = [
-    Duration::from_secs(2),
+    Duration::from_secs(1),
     Duration::from_secs(15),
     Duration::from_secs(60),
 ];
@@ -159,7 +159,7 @@ mod tests {
         assert_eq!(schedule.due(start, false), Due::Rest(None));
         assert_eq!(
             schedule.due(start, true),
-            Due::Rest(Some(Duration::from_secs(2)))
+            Due::Rest(Some(Duration::from_secs(1)))
         );
         let later = start + Duration::from_secs(2);
         assert_eq!(schedule.due(later, true), Due::Ours);

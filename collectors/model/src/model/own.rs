@@ -44,21 +44,60 @@ impl OwnModel {
         });
     }
 
-    fn over<T>(&self, f: impl Fn(&Point, &Point) -> Option<T>) -> Option<(T, u64)> {
-        let (first, last) = (self.points.front()?, self.points.back()?);
-        let span = last.at_ns.checked_sub(first.at_ns).filter(|ns| *ns > 0)?;
-        Some((f(first, last)?, span))
+    /// The part of the time that `spent` grew by, percent: from the first tick at which it was
+    /// measured, as the first ticks of all are too early for some.
+    fn percent(&self, spent: impl Fn(&Point) -> Option<u64>) -> Option<f64> {
+        let mut points = self.points.iter();
+        let (from, before) = points.find_map(|point| Some((point.at_ns, spent(point)?)))?;
+        let last = points.next_back()?;
+        let span = last.at_ns.checked_sub(from).filter(|ns| *ns > 0)?;
+        let ns = spent(last)?.checked_sub(before)?;
+        Some(ns as f64 * 100.0 / span as f64)
     }
 
     /// User-space share of one CPU, percent.
     pub fn cpu_percent(&self) -> Option<f64> {
-        self.over(|a, b| b.cpu_ns.checked_sub(a.cpu_ns))
-            .map(|(ns, span)| ns as f64 * 100.0 / span as f64)
+        self.percent(|point| Some(point.cpu_ns))
     }
 
     /// Our eBPF programs' share of one CPU, percent; `None` while not measured.
     pub fn probe_percent(&self) -> Option<f64> {
-        self.over(|a, b| b.probe_ns?.checked_sub(a.probe_ns?))
-            .map(|(ns, span)| ns as f64 * 100.0 / span as f64)
+        self.percent(|point| point.probe_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Reading, Reason};
+
+    #[test]
+    fn probes_show_from_their_second_measurement_on() {
+        let mut own = OwnModel::default();
+        let mut before: Option<Sample> = None;
+        let mut shown = Vec::new();
+        for (tick, probe_ns) in (1..).zip([None, None, Some(50), Some(60), None, Some(90)]) {
+            let mut now = Sample {
+                at_ns: tick * 1_000,
+                ..Sample::default()
+            };
+            now.own.cpu_ns = tick * 20;
+            now.own.probe_ns = probe_ns.map_or(Reading::Off(Reason::Starting), Reading::Value);
+            own.advance(before.as_ref(), &now);
+            shown.push((own.cpu_percent(), own.probe_percent()));
+            before = Some(now);
+        }
+        let cpu = Some(2.0);
+        assert_eq!(
+            shown,
+            [
+                (None, None),
+                (cpu, None),
+                (cpu, None),
+                (cpu, Some(1.0)),
+                (cpu, None),
+                (cpu, Some(40.0 * 100.0 / 3_000.0)),
+            ]
+        );
     }
 }
