@@ -21,6 +21,10 @@ struct TaskFdQuery {
     probe_addr: u64,
 }
 
+/// `query` of `union bpf_attr` up to and with `revision`, which kernels write whatever size they are
+/// given: of devices since 6.6 (`bpf_mprog_query`, kernel/bpf/mprog.c), of cgroups since 6.17
+/// (`__cgroup_bpf_query`, kernel/bpf/cgroup.c). A shorter one has what is behind it overwritten.
+/// Kernels that know less of it take it where the rest is zero.
 #[repr(C)]
 struct ProgQuery {
     target: u32,
@@ -30,7 +34,13 @@ struct ProgQuery {
     prog_ids: u64,
     prog_cnt: u32,
     pad: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
+
+const _: () = assert!(size_of::<ProgQuery>() == 64);
 
 // SAFETY: repr(C) without implicit padding; `buf` points to `buf_len` bytes.
 unsafe impl Request for TaskFdQuery {}
@@ -138,6 +148,10 @@ pub fn attached(target: u32, attach_type: u32, out: &mut Vec<u32>) -> io::Result
             prog_ids: out.as_mut_ptr() as u64,
             prog_cnt: room as u32,
             pad: 0,
+            prog_attach_flags: 0,
+            link_ids: 0,
+            link_attach_flags: 0,
+            revision: 0,
         };
         match bpf(Cmd::ProgQuery, &mut request) {
             Ok(_) => {
