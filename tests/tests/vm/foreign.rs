@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use stalltop_tests::require;
 
-use super::{fetched, has_probe, run};
+use super::{Run, fetched, has_probe, run};
 
 /// bpftrace's probes and opensnoop's tracepoints, by what bpftool says of them.
 fn foreign_tools_are_listed(kernel: &str) {
@@ -55,6 +55,33 @@ fn foreign_tools_are_listed(kernel: &str) {
     assert_eq!(attached.len(), ours.len(), "{attached:?}");
     assert!(has_probe(&audit, "kprobe", "do_nanosleep"));
     assert!(has_probe(&audit, "kretprobe", "vfs_read"));
+    the_user_of_a_tracepoint_without_bpf_is_listed(&run, &audit);
+}
+
+/// `perf record` shows in no file of the kernel, and bpftool does not list it.
+fn the_user_of_a_tracepoint_without_bpf_is_listed(run: &Run, audit: &Value) {
+    let holders = run.text("holders");
+    let perf = holders
+        .lines()
+        .find_map(|line| line.strip_suffix(" perf")?.parse::<u64>().ok());
+    let uses = audit["perf"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{}", audit["perf"]));
+    let used = uses
+        .iter()
+        .find(|used| used["event"] == "sched:sched_switch")
+        .unwrap_or_else(|| panic!("{uses:?}"));
+    assert_eq!(used["kind"], "tracepoint");
+    assert_eq!(used["holder"]["pid"].as_u64(), perf, "{used}");
+    assert_eq!(used["holder"]["comm"], "perf", "{used}");
+    // Of every CPU one, and all of them on.
+    assert_eq!((&used["descriptors"], &used["on"]), (&2.into(), &2.into()));
+    let text = run.text("audit");
+    let mut lines = text.lines();
+    assert!(
+        lines.any(|line| line.contains("sched:sched_switch") && line.contains("held by perf[")),
+        "{text}"
+    );
 }
 
 pub(super) fn by_id<'p>(programs: &'p [Value], id: &Value) -> &'p Value {
