@@ -3,7 +3,10 @@
 //!
 //! Layouts are those of include/uapi/linux/bpf.h (`union bpf_attr`) and perf_event.h
 //! (`struct perf_event_attr`); both calls take a size, so older kernels take the same bytes.
-#![expect(unsafe_code, reason = "two system calls that no library here wraps")]
+#![expect(
+    unsafe_code,
+    reason = "system calls and an option of sockets that no library here wraps"
+)]
 
 use std::ffi::CString;
 use std::fs;
@@ -15,6 +18,8 @@ use std::path::Path;
 #[derive(Clone, Copy, Debug)]
 #[repr(u32)]
 pub enum ProgramType {
+    /// A socket's packets.
+    SocketFilter = 1,
     /// kprobe, kretprobe, uprobe, kprobe.multi.
     Kprobe = 2,
     /// A tc filter.
@@ -27,28 +32,48 @@ pub enum ProgramType {
     PerfEvent = 7,
     /// A cgroup's packets.
     CgroupSkb = 8,
+    /// Messages of the sockets in a map.
+    SkMsg = 16,
     /// A raw tracepoint.
     RawTracepoint = 17,
+    /// Takes packets apart, for a network namespace.
+    FlowDissector = 22,
     /// tp_btf, fentry, iterators.
     Tracing = 26,
+    /// Finds the socket of a packet, for a network namespace.
+    SkLookup = 30,
+    /// A hook of netfilter.
+    Netfilter = 32,
 }
 
 /// `enum bpf_attach_type` of the programs made here.
 pub mod attach {
     /// A cgroup's incoming packets.
     pub const CGROUP_INET_INGRESS: u32 = 0;
+    /// Messages of the sockets in a map.
+    pub const SK_MSG_VERDICT: u32 = 7;
+    /// A network namespace's flow dissector.
+    pub const FLOW_DISSECTOR: u32 = 17;
     /// A raw tracepoint with BTF arguments.
     pub const TRACE_RAW_TP: u32 = 23;
     /// A function's entry through its trampoline.
     pub const TRACE_FENTRY: u32 = 24;
     /// An iterator.
     pub const TRACE_ITER: u32 = 28;
+    /// A network namespace's lookup of sockets.
+    pub const SK_LOOKUP: u32 = 36;
     /// A network device.
     pub const XDP: u32 = 37;
     /// A perf event, held by a link (5.15 and later).
     pub const PERF_EVENT: u32 = 41;
     /// Many functions at once through fprobe (5.18 and later).
     pub const TRACE_KPROBE_MULTI: u32 = 42;
+    /// A hook of netfilter (6.4 and later).
+    pub const NETFILTER: u32 = 45;
+    /// What comes in at a network device, by a link (6.6 and later).
+    pub const TCX_INGRESS: u32 = 46;
+    /// Many places of a file at once (6.6 and later).
+    pub const TRACE_UPROBE_MULTI: u32 = 48;
 }
 
 /// `struct perf_event_attr` fields that are used here; zeros otherwise.
@@ -213,6 +238,20 @@ fn make_map(kind: u32, entries: u32, name: &str) -> io::Result<OwnedFd> {
         .open(0)
 }
 
+/// Creates a map of one socket.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn sockmap(name: &str) -> io::Result<OwnedFd> {
+    Attr::new()
+        .u32(0, 15)
+        .u32(4, 4)
+        .u32(8, 4)
+        .u32(12, 1)
+        .name(28, name)
+        .open(0)
+}
+
 /// Creates an array of one value of that size which begins with a `struct bpf_spin_lock`: what it
 /// is, the kernel wants to know from BTF.
 ///
@@ -305,6 +344,78 @@ pub fn link_kprobe_multi(program: &OwnedFd, symbols: &[&str]) -> io::Result<Owne
         .open(28)
 }
 
+/// Attaches a program to several places of a file at once.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn link_uprobe_multi(program: &OwnedFd, path: &str, offsets: &[u64]) -> io::Result<OwnedFd> {
+    let path = CString::new(path)?;
+    let count = u32::try_from(offsets.len()).map_err(io::Error::other)?;
+    Attr::new()
+        .fd(0, program)
+        .u32(8, attach::TRACE_UPROBE_MULTI)
+        .u64(16, path.as_ptr() as u64)
+        .u64(24, offsets.as_ptr() as u64)
+        .u32(48, count)
+        .open(28)
+}
+
+/// Attaches a program to a hook of netfilter: `family` is `NFPROTO_*`, `hook` one of
+/// `nf_inet_hooks`.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn link_netfilter(
+    program: &OwnedFd,
+    family: u32,
+    hook: u32,
+    priority: i32,
+) -> io::Result<OwnedFd> {
+    Attr::new()
+        .fd(0, program)
+        .u32(8, attach::NETFILTER)
+        .u32(16, family)
+        .u32(20, hook)
+        .u32(24, priority.cast_unsigned())
+        .open(28)
+}
+
+/// Attaches a program the old way, without a link, to a cgroup or a map of sockets: it stays until
+/// that is gone.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn attach(program: &OwnedFd, target: &OwnedFd, attach_type: u32) -> io::Result<()> {
+    Attr::new()
+        .fd(0, target)
+        .fd(4, program)
+        .u32(8, attach_type)
+        .call(8)
+        .map(drop)
+}
+
+/// Attaches a program to a socket (`SO_ATTACH_BPF`).
+///
+/// # Errors
+/// The kernel's answer.
+pub fn attach_to_socket(program: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
+    let value: libc::c_int = program.as_raw_fd();
+    // SAFETY: the kernel reads the four bytes of `value`.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_BPF,
+            std::ptr::from_ref(&value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Attaches a raw tracepoint by name, or, with no name, a tp_btf or fentry program to what it was
 /// loaded for.
 ///
@@ -335,6 +446,15 @@ pub fn pin(object: &OwnedFd, path: &str) -> io::Result<()> {
         .fd(8, object)
         .call(6)
         .map(drop)
+}
+
+/// Opens what is pinned in a bpffs.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn pinned(path: &str) -> io::Result<OwnedFd> {
+    let path = CString::new(path)?;
+    Attr::new().u64(0, path.as_ptr() as u64).open(7)
 }
 
 /// Opens a perf event of every process on one CPU, or of one process on every CPU (`cpu` -1).

@@ -1,19 +1,23 @@
 //! What traces on this host, read from the real kernel. Everything happens in tracefs instances
 //! and processes of these tests' own, and is undone also when a test fails.
 
+#[path = "live_tracing/tool.rs"]
+mod tool;
+
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use stalltop_collectors::Env;
 use stalltop_collectors::env::KernelVersion;
 use stalltop_collectors::tracing::TracingCollector;
-use stalltop_model::sample::{BpfProgram, EnableState, HeldBy, Holder, Instance, Tracing};
+use stalltop_model::sample::{EnableState, HeldBy, Holder, Instance, Tracing};
 use stalltop_model::{Reading, Reason};
 use stalltop_tests::flood::in_own_network;
 use stalltop_tests::instance::Instance as OwnInstance;
 use stalltop_tests::{need, require};
+
+use tool::{Tool, places};
 
 fn instance_of<'t>(own: &OwnInstance, tracing: &'t Tracing) -> Option<&'t Instance> {
     let tracefs = tracing.tracefs.value().unwrap();
@@ -102,67 +106,6 @@ fn buffer_entries_grow_with_what_is_written() {
         instance_of(&own, &tracing).unwrap().buffer_entries.get(),
         Some(5)
     );
-}
-
-/// `bpf-holder`: somebody else's tool. It ends with its standard input, or is killed with the test.
-struct Tool(Child);
-
-impl Tool {
-    fn start(arguments: &[&str]) -> Self {
-        // In a virtual machine it is brought along, in PATH.
-        let built = Path::new(env!("CARGO_BIN_EXE_bpf-holder"));
-        let program = if built.exists() {
-            built
-        } else {
-            Path::new("bpf-holder")
-        };
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let tool = Self(child);
-        for line in out.lines() {
-            let line = line.unwrap();
-            if line.starts_with("ready ") {
-                return tool;
-            }
-            assert!(!line.starts_with("not held"), "{line}");
-        }
-        panic!("bpf-holder ended early");
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-
-    /// The programs that it holds, by name: `bpf-holder` names them after the kind.
-    fn program<'t>(&self, tracing: &'t Tracing, name: &str) -> Option<&'t BpfProgram> {
-        tracing
-            .bpf
-            .value()
-            .unwrap()
-            .programs
-            .iter()
-            .find(|p| &*p.name == name && p.holders.iter().any(|h| h.pid == self.pid()))
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn places(program: &BpfProgram) -> Vec<(&str, &str)> {
-    program
-        .attached
-        .iter()
-        .map(|a| (&*a.kind, &*a.target))
-        .collect()
 }
 
 #[test]

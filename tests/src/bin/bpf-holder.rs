@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use stalltop_tests::bpf::{self, PerfEvent, ProgramType, attach};
 
@@ -70,6 +71,30 @@ fn hold(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()> {
             let event = bpf::perf_event(tracepoint(target)?, -1, 0)?;
             attach_event(kind == "tracepoint_link", program, event, held)
         }
+        // As aya does it: the link keeps the event, whose descriptor is closed.
+        "closed_event" => {
+            let program = bpf::load(ProgramType::Tracepoint, kind, 0, 0, 0)?;
+            let event = bpf::perf_event(tracepoint(target)?, -1, 0)?;
+            let link = bpf::link(&program, Some(&event), 0, attach::PERF_EVENT)?;
+            held.extend([program, link]);
+            Ok(())
+        }
+        // PATH@OFFSET,OFFSET..., in hexadecimal.
+        "uprobe_multi" => {
+            let (path, offsets) = target
+                .split_once('@')
+                .ok_or_else(|| io::Error::other("no @OFFSET"))?;
+            let offsets = offsets
+                .split(',')
+                .map(|offset| u64::from_str_radix(offset.trim_start_matches("0x"), 16));
+            let offsets: Vec<u64> = offsets
+                .collect::<Result<_, _>>()
+                .map_err(io::Error::other)?;
+            let program = bpf::load(ProgramType::Kprobe, kind, 0, attach::TRACE_UPROBE_MULTI, 0)?;
+            let link = bpf::link_uprobe_multi(&program, path, &offsets)?;
+            held.extend([program, link]);
+            Ok(())
+        }
         // A counting user of a tracepoint, as `perf stat` is: no BPF at all.
         "perf_tracepoint" => {
             held.push(bpf::perf_event(tracepoint(target)?, -1, 0)?);
@@ -117,13 +142,66 @@ fn hold(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()> {
             held.extend([program, link]);
             Ok(())
         }
-        // XDP_PASS is 2.
-        "xdp" => {
+        // Without a link: it stays attached until the cgroup is gone.
+        "cgroup_legacy" => {
+            let program = bpf::load(ProgramType::CgroupSkb, kind, 1, 0, 0)?;
+            let folder: OwnedFd = fs::File::open(target)?.into();
+            bpf::attach(&program, &folder, attach::CGROUP_INET_INGRESS)?;
+            held.push(program);
+            Ok(())
+        }
+        // XDP_PASS is 2, TCX_PASS is 0.
+        "xdp" | "tcx" => {
             let index = fs::read_to_string(format!("/sys/class/net/{target}/ifindex"))?;
             let index = index.trim().parse().map_err(io::Error::other)?;
-            let program = bpf::load(ProgramType::Xdp, kind, 2, 0, 0)?;
-            let link = bpf::link(&program, None, index, attach::XDP)?;
+            let (program, returns, attach_type) = match kind {
+                "xdp" => (ProgramType::Xdp, 2, attach::XDP),
+                _ => (ProgramType::SchedCls, 0, attach::TCX_INGRESS),
+            };
+            let program = bpf::load(program, kind, returns, 0, 0)?;
+            let link = bpf::link(&program, None, index, attach_type)?;
             held.extend([program, link]);
+            Ok(())
+        }
+        // Local input of IPv4; NF_ACCEPT is 1.
+        "netfilter" => {
+            let program = bpf::load(ProgramType::Netfilter, kind, 1, attach::NETFILTER, 0)?;
+            let link = bpf::link_netfilter(&program, 2, 1, -128)?;
+            held.extend([program, link]);
+            Ok(())
+        }
+        // In the network namespace that it is started in; SK_PASS is 1, BPF_OK is 0.
+        "sk_lookup" | "flow_dissector" => {
+            let (program, returns, attach_type) = match kind {
+                "sk_lookup" => (ProgramType::SkLookup, 1, attach::SK_LOOKUP),
+                _ => (ProgramType::FlowDissector, 0, attach::FLOW_DISSECTOR),
+            };
+            let program = bpf::load(program, kind, returns, attach_type, 0)?;
+            let namespace: OwnedFd = fs::File::open("/proc/thread-self/ns/net")?.into();
+            let link = bpf::link(&program, Some(&namespace), 0, attach_type)?;
+            held.extend([program, link]);
+            Ok(())
+        }
+        "socket_filter" => {
+            let program = bpf::load(ProgramType::SocketFilter, kind, 0, 0, 0)?;
+            let socket: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0")?.into();
+            bpf::attach_to_socket(&program, &socket)?;
+            held.extend([program, socket]);
+            Ok(())
+        }
+        // Only the socket is kept: no process holds the program.
+        "loose_filter" => {
+            let program = bpf::load(ProgramType::SocketFilter, kind, 0, 0, 0)?;
+            let socket: OwnedFd = std::net::UdpSocket::bind("127.0.0.1:0")?.into();
+            bpf::attach_to_socket(&program, &socket)?;
+            held.push(socket);
+            Ok(())
+        }
+        "sk_msg" => {
+            let program = bpf::load(ProgramType::SkMsg, kind, 1, attach::SK_MSG_VERDICT, 0)?;
+            let map = bpf::sockmap("sockets")?;
+            bpf::attach(&program, &map, attach::SK_MSG_VERDICT)?;
+            held.extend([program, map]);
             Ok(())
         }
         // Loaded only: tc(8) attaches what is pinned. TC_ACT_OK is 0.
@@ -141,6 +219,24 @@ fn hold(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()> {
                 .last()
                 .ok_or_else(|| io::Error::other("nothing to pin"))?;
             bpf::pin(last, target)
+        }
+        // What somebody else pinned.
+        "open" => {
+            held.push(bpf::pinned(target)?);
+            Ok(())
+        }
+        // A child that inherits everything made so far, and ends with this process.
+        "child" => {
+            for fd in held.iter() {
+                rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::empty())?;
+            }
+            let child = Command::new(std::env::current_exe()?)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()?;
+            // Its standard input ends with this process.
+            held.extend(child.stdin.map(OwnedFd::from));
+            Ok(())
         }
         _ => Err(io::Error::other("no such kind")),
     }
