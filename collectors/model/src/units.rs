@@ -23,6 +23,22 @@ impl fmt::Display for Duration {
     }
 }
 
+/// A long time in nanoseconds, two units: `12d 4h`, `3m 07s`, `41s`.
+#[derive(Clone, Copy, Debug)]
+pub struct Age(pub u64);
+
+impl fmt::Display for Age {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let s = self.0 / 1_000_000_000;
+        match s {
+            0..60 => write!(f, "{s}s"),
+            60..3_600 => write!(f, "{}m {:02}s", s / 60, s % 60),
+            3_600..86_400 => write!(f, "{}h {:02}m", s / 3_600, s % 3_600 / 60),
+            _ => write!(f, "{}d {}h", s / 86_400, s % 86_400 / 3_600),
+        }
+    }
+}
+
 /// A number of bytes in binary units: `512 B`, `4.0 KiB`, `1.5 GiB`.
 #[derive(Clone, Copy, Debug)]
 pub struct Bytes(pub u64);
@@ -70,6 +86,10 @@ mod tests {
         assert_eq!(Duration(412).to_string(), "412 ns");
         assert_eq!(Duration(178_200_000).to_string(), "178.2 ms");
         assert_eq!(format!("{:>9}", Duration(2_400_000_000)), "    2.4 s");
+        assert_eq!(Age(59_999_999_999).to_string(), "59s");
+        assert_eq!(Age(187_000_000_000).to_string(), "3m 07s");
+        assert_eq!(Age(7_260_000_000_000).to_string(), "2h 01m");
+        assert_eq!(Age(u64::MAX).to_string(), "213503d 23h");
         assert_eq!(Bytes(1024).to_string(), "1.0 KiB");
         assert_eq!(Bytes(u64::MAX).to_string(), "16.0 EiB");
         assert_eq!(Bytes(1024 * 1024 - 1).to_string(), "1.0 MiB");

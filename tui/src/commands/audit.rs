@@ -13,7 +13,7 @@ use stalltop_model::sample::{
     BpfObjects, BpfProgram, Costs, Event, Holder, Instance, KernelProbe, KernelProbeKind,
     KernelProbes, OwnerKind, PerfUse, Tracefs, Tracing,
 };
-use stalltop_model::units::Count;
+use stalltop_model::units::{Age, Count};
 use stalltop_model::{Reading, Reason, printable};
 
 /// So many events of a subsystem are listed; more are summed up unless `--all` is given.
@@ -73,7 +73,7 @@ fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> i
     costs::estimates(out, costs)?;
     part(out, "KERNEL PROBES (debugfs)", &tracing.kprobes, kprobes)?;
     part(out, "BPF PROGRAMS", &tracing.bpf, |out, b| {
-        bpf(out, b, costs)
+        bpf(out, b, tracing.at_ns, costs)
     })?;
     part(
         out,
@@ -322,7 +322,8 @@ fn kprobe(probe: &KernelProbe) -> String {
     text
 }
 
-fn bpf(out: &mut impl Write, bpf: &BpfObjects, costs: &Costs) -> io::Result<()> {
+/// `at_ns` is when they were looked at.
+fn bpf(out: &mut impl Write, bpf: &BpfObjects, at_ns: u64, costs: &Costs) -> io::Result<()> {
     if let Reading::Off(reason) = &bpf.holders {
         not_known(out, "who holds them is ", reason)?;
     }
@@ -333,7 +334,7 @@ fn bpf(out: &mut impl Write, bpf: &BpfObjects, costs: &Costs) -> io::Result<()> 
         writeln!(
             out,
             "  {}{}",
-            bpf_program(program, bpf.holders.value().is_some()),
+            bpf_program(program, bpf.holders.value().is_some(), at_ns),
             costs::of_program(costs, program.id),
         )?;
     }
@@ -378,7 +379,7 @@ fn perf(out: &mut impl Write, uses: &[PerfUse]) -> io::Result<()> {
     Ok(())
 }
 
-fn bpf_program(program: &BpfProgram, holders_known: bool) -> String {
+fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64) -> String {
     let at: Vec<String> = program
         .attached
         .iter()
@@ -389,6 +390,15 @@ fn bpf_program(program: &BpfProgram, holders_known: bool) -> String {
             (kind, target) => printable(&format!("{kind}:{target}")).into_owned(),
         })
         .collect();
+    let mut held = held(&program.holders, &program.pins, holders_known);
+    if program.holders.is_empty() {
+        // All that is left of who loaded it.
+        let age = Age(at_ns.saturating_sub(program.loaded_at_ns));
+        held.push_str(&format!(
+            "; loader not known: uid {}, loaded {age} ago",
+            program.uid
+        ));
+    }
     format!(
         "{:>5} {} {}  {}  {}{}",
         program.id,
@@ -399,7 +409,7 @@ fn bpf_program(program: &BpfProgram, holders_known: bool) -> String {
         } else {
             format!("attached to {}", at.join(", "))
         },
-        held(&program.holders, &program.pins, holders_known),
+        held,
         if program.ours { ", ours" } else { "" },
     )
 }

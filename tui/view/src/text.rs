@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use stalltop_model::printable;
+use stalltop_model::units::Age;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What stands for "not measured": never a zero.
@@ -194,13 +195,7 @@ pub(crate) fn bytes(n: u64) -> String {
 
 /// A long time, two units: `12d 4h`, `3m 07s`, `41s`.
 pub(crate) fn ago(ns: u64) -> String {
-    let s = ns / 1_000_000_000;
-    match s {
-        0..60 => format!("{s}s"),
-        60..3_600 => format!("{}m {:02}s", s / 60, s % 60),
-        3_600..86_400 => format!("{}h {:02}m", s / 3_600, s % 3_600 / 60),
-        _ => format!("{}d {}h", s / 86_400, s % 86_400 / 3_600),
-    }
+    Age(ns).to_string()
 }
 
 /// Time of day, UTC: `22:41:07`. The view knows no time zone.

@@ -187,7 +187,10 @@ fn detach(id: u32, scene: &Scene<'_>) -> String {
             at.target
         ))
         .into_owned(),
-        (None, None, None) => "no process holds it, and it is attached to nothing".into(),
+        // A program of a socket, say: of the program itself the kernel says nothing more.
+        (None, None, None) => {
+            "no process holds it, and the kernel does not say what it is attached to".into()
+        }
     }
 }
 

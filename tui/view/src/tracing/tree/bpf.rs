@@ -203,7 +203,7 @@ fn program_row(program: &BpfProgram, holder: u32, costs: Option<&Costs>, marks: 
         _ => format!("{}:{}", printable(&a.kind), printable(&a.target)),
     };
     let mut what = program.attached.first().map_or_else(
-        || format!("{} (attached to nothing)", printable(&program.name)),
+        || format!("{} (where is not known)", printable(&program.name)),
         named,
     );
     if program.attached.len() > 1 {
