@@ -3,6 +3,10 @@
 //!
 //! It is loaded when descriptors are first looked for and stays: loaded, it costs nothing, and a
 //! program that came and went with each look would show as change on this host, to us and others.
+//!
+//! Measured on 6.18 (2 busy CPUs, best of 21, `tests/tests/live_holders.rs`): 0.19 ms for 103
+//! processes with 650 descriptors, 18.5 ms for 2,101 with 60,656, where the walk over `/proc` took
+//! 7 and 315 ms.
 
 use std::path::Path;
 

@@ -1,0 +1,92 @@
+//! What it costs to find who holds probes, with 2,000 processes that hold nothing.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use stalltop_collectors::Env;
+use stalltop_collectors::tracing::TracingCollector;
+use stalltop_model::Reason;
+use stalltop_probes::Descriptors;
+use stalltop_tests::{need, require};
+
+/// Processes that sleep, each with `fds` descriptors beside the three of every process.
+struct Sleepers(Vec<Child>);
+
+impl Sleepers {
+    fn new(count: usize, fds: usize) -> Self {
+        let inherited: Vec<_> = (0..fds).map(|_| File::open("/dev/null").unwrap()).collect();
+        for file in &inherited {
+            fcntl_setfd(file, FdFlags::empty()).unwrap();
+        }
+        let mut this = Self(Vec::new());
+        for _ in 0..count {
+            let mut sleep = Command::new("sleep");
+            // Should this test be killed, they end by themselves.
+            sleep.arg("120").stdin(Stdio::null());
+            this.0.push(sleep.spawn().unwrap());
+        }
+        this
+    }
+}
+
+impl Drop for Sleepers {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+        }
+        for child in &mut self.0 {
+            let _ = child.wait();
+        }
+    }
+}
+
+/// Processes and their descriptors.
+fn there_are() -> (usize, usize) {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let descriptors = processes.filter_map(|entry| {
+        entry.file_name().to_str()?.parse::<u32>().ok()?;
+        Some(fs::read_dir(entry.path().join("fd")).ok()?.count())
+    });
+    descriptors.fold((0, 0), |(n, sum), fds| (n + 1, sum + fds))
+}
+
+/// The figures in collectors/src/tracing/holders.rs: `cargo test -p stalltop-tests --test
+/// live_holders -- --ignored --nocapture`, as root. A whole look at what traces is timed with the
+/// iterator and with /proc, which differ in nothing else, and the iterator alone.
+#[test]
+#[ignore = "a measurement"]
+fn iterator_and_proc_side_by_side() {
+    const ROUNDS: usize = 21;
+    require!(need::root());
+    let env = Env::live();
+    let mut with = TracingCollector::new(&env);
+    let mut without = TracingCollector::new(&env).without_bpf(Reason::SwitchedOff {
+        option: "--no-bpf".into(),
+    });
+    let mut alone = Descriptors::load(Path::new("/")).unwrap();
+    let (mut out, tracefs) = (Vec::new(), need::tracefs().unwrap());
+    for (sleepers, fds) in [(0, 0), (2_000, 25)] {
+        let _sleepers = Sleepers::new(sleepers, fds);
+        let mut took: [Vec<Duration>; 3] = Default::default();
+        // In turns: what else goes on here meets all of them.
+        for _ in 0..ROUNDS {
+            let mut time = |i: usize, work: &mut dyn FnMut()| {
+                let from = Instant::now();
+                work();
+                took[i].push(from.elapsed());
+            };
+            time(0, &mut || drop(with.scan_all()));
+            time(1, &mut || drop(without.scan_all()));
+            time(2, &mut || alone.scan(Some(&tracefs), &mut out).unwrap());
+        }
+        let (processes, descriptors) = there_are();
+        println!("{processes} processes with {descriptors} descriptors: best, median");
+        for (took, how) in (took.iter_mut()).zip(["with it", "with /proc", "it alone"]) {
+            took.sort_unstable();
+            println!("  {how:<10} {:>10.1?} {:>10.1?}", took[0], took[ROUNDS / 2]);
+        }
+    }
+}
