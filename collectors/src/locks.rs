@@ -14,6 +14,7 @@
 pub mod contend;
 pub mod governor;
 pub mod hidden;
+mod long;
 mod names;
 mod owners;
 pub mod share;

@@ -16,8 +16,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stalltop_wire::lock::{
-    LOCK_CPU_SIZE, LOCK_LONG_NS, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LONG, LockWait,
-    MUTEX_OWNER, RINGS, RWSEM_OWNER, WAITERS_MAP, Waiters,
+    LOCK_CPU_SIZE, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LONG, LockWait, MUTEX_OWNER, RINGS,
+    RWSEM_OWNER, WAITERS_MAP, Waiters,
 };
 use stalltop_wire::{NO_OFFSET, offset};
 
@@ -107,7 +107,6 @@ impl LockTracer {
         let possible = possible_cpus(&options.root);
         let slots = stacks(possible);
         let (mut globals, owners) = owners(options);
-        globals.push((LOCK_LONG_NS, options.long_ns));
         globals.push((LOCK_SLOTS, slots));
         let arrays = [
             array(LOCKS_MAP, LOCK_CPU_SIZE, possible),
@@ -135,11 +134,12 @@ impl LockTracer {
                 detail: "mapping the counters".into(),
             })
         };
-        let tables = Tables::new(
+        let mut tables = Tables::new(
             map(&locks, possible as usize * LOCK_CPU_SIZE)?,
             map(&waiters, size_of::<Waiters>())?,
             possible,
         );
+        tables.set_long_ns(options.long_ns);
         let id = info::program_id(program.as_fd()).map_err(|e| Failure {
             step: Step::Load,
             errno: e.raw_os_error(),
@@ -270,6 +270,14 @@ impl LockTracer {
     #[must_use]
     pub fn long_ns(&self) -> u64 {
         self.long_ns
+    }
+
+    /// Changes from when on a wait is long, ns; from the next wait that ends on. Those that were
+    /// kept as long ones before and would not be now, are no samples of short ones either
+    /// ([`SAMPLED`](stalltop_wire::lock::what::SAMPLED) tells).
+    pub fn set_long_ns(&mut self, long_ns: u64) {
+        self.long_ns = long_ns;
+        self.tables.set_long_ns(long_ns);
     }
 
     /// The kernel's id of the program: one of ours.

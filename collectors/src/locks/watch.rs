@@ -17,6 +17,7 @@ use stalltop_probes::{
 use super::contend::contend;
 use super::governor::LocksMode;
 use super::hidden::{Machine, hidden};
+use super::long::Long;
 use super::owners::Owners;
 use super::share::{Counting, Known};
 use super::statics::Statics;
@@ -31,6 +32,8 @@ use crate::stalls::kallsyms::Symbols;
 const ASSUMED_NS: u64 = 200;
 /// For how long run time is measured, and how often.
 const METER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
+/// How soon again where it was dear.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Waits in a window from which on it is worth to measure what they cost.
 const METERED: u64 = 100;
 /// Samples of a window that are looked at while nobody looks, of all CPUs together: 2 % is then
@@ -81,6 +84,8 @@ pub(super) struct Watcher {
 /// Measures what a run of the program takes, in short windows of the kernel's statistics.
 struct Meter {
     ns_per_run: Option<u64>,
+    /// From when on waits are to be long, by that.
+    long: Long,
     next: Instant,
     /// The statistics, run time and runs when they were switched on, and when.
     on: Option<(OwnedFd, (u64, u64), Instant)>,
@@ -99,6 +104,7 @@ impl Watcher {
             }),
             LocksMode::Auto | LocksMode::Always => load_tracer(env).map(Box::new),
         };
+        let long_ns = tracer.as_ref().map_or(0, |tracer| tracer.long_ns());
         let attached = match &tracer {
             Ok(tracer) => Reading::Value(tracer.program_id()),
             Err(why) => Reading::Off(why.clone()),
@@ -141,6 +147,7 @@ impl Watcher {
             overflowed: 0,
             meter: Meter {
                 ns_per_run: None,
+                long: Long::new(long_ns),
                 next: Instant::now() + Duration::from_secs(2),
                 on: None,
             },
@@ -299,6 +306,10 @@ impl Watcher {
                     }),
                 };
                 self.program.spent(runs, ns / 2, self.meter.ns_per_run);
+                // From the next window on: in this one all were told apart as they were.
+                if self.meter.long.ns() != long_ns {
+                    tracer.set_long_ns(self.meter.long.ns());
+                }
                 let measured = counts.measured_ns;
                 (measured > 0).then(|| (total * ns) as f64 / measured as f64)
             }
@@ -446,6 +457,14 @@ impl Meter {
         if runs >= METERED / 2 {
             let new = ns / runs;
             self.ns_per_run = Some(self.ns_per_run.map_or(new, |old| (old + new) / 2));
+            let long_ns = self.long.ns();
+            if self.long.measured(2 * new) {
+                self.next = Instant::now() + AGAIN;
+            }
+            if self.long.ns() != long_ns {
+                // With fewer stacks it costs less.
+                self.ns_per_run = None;
+            }
         }
     }
 }

@@ -94,8 +94,11 @@ impl Naming {
             let long = ns >= long_ns;
             if long {
                 seen.long.add(&one(ns));
-            } else {
+            } else if wait.what & what::SAMPLED != 0 {
                 seen.sampled += 1;
+            } else {
+                // It was long when it ended, and that was changed meanwhile.
+                continue;
             }
             let addresses = addresses(wait);
             if addresses.is_empty() {

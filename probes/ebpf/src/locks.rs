@@ -61,8 +61,6 @@ static WAITERS: Array<Waiters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 static LOCK_STACKS: Array<LockWait> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 #[unsafe(no_mangle)]
-static LOCK_LONG_NS: Global<u64> = Global::new(u64::MAX);
-#[unsafe(no_mangle)]
 static LOCK_SLOTS: Global<u64> = Global::new(1);
 #[unsafe(no_mangle)]
 static MUTEX_OWNER: Global<u64> = Global::new(NO_OFFSET);
@@ -225,7 +223,7 @@ unsafe fn start(
         (*wait).what = what;
         (*wait).frames = 0;
         let countdown = (*cpu).countdown;
-        let eager = (&raw mut (*cpu).eager).cast::<u64>().add(class);
+        let eager = (&raw mut (*cpu).eager).cast::<u32>().add(class);
         if countdown <= 1 {
             // Random, so that no pattern of waits runs along with it; EVERY on average.
             (*cpu).countdown = u64::from(bpf_get_prandom_u32()) & (2 * EVERY - 1);
@@ -370,9 +368,9 @@ unsafe fn finish(
         if !add(window, (*wait).lock, kind, ns) {
             (*waits).overflow += 1;
         }
-        let long = ns >= LOCK_LONG_NS.load();
+        let long = ns >= (&raw const (*cpu).long_ns).read_volatile();
         if long {
-            *(&raw mut (*cpu).eager).cast::<u64>().add(class) = EAGER;
+            *(&raw mut (*cpu).eager).cast::<u32>().add(class) = EAGER;
         }
         if long || (*wait).what & what::SAMPLED != 0 {
             let ring = if long { LONG } else { SHORT };

@@ -205,6 +205,13 @@ impl Tables {
         spinning + sleeping.count() as u64
     }
 
+    /// From when on a wait is long.
+    pub(super) fn set_long_ns(&mut self, long_ns: u64) {
+        for cpu in 0..self.kept.len() {
+            self.set(cpu, offset_of!(LockCpu, long_ns), long_ns);
+        }
+    }
+
     /// Forgets the waits that lasted when the program was detached. To be called before it is
     /// attached; a run that is still going on then, is told by the time that it measured nothing of
     /// now.

@@ -22,8 +22,6 @@ pub const WAITERS_MAP: &str = "WAITERS";
 /// by itself, the second for [`SHORT`] ones, which are so many that they would overwrite the others.
 pub const LOCK_STACKS_MAP: &str = "LOCK_STACKS";
 
-/// Global that holds from when on a wait is long, ns.
-pub const LOCK_LONG_NS: &str = "LOCK_LONG_NS";
 /// Global that holds how many [`LockWait`]s each ring has; a power of two.
 pub const LOCK_SLOTS: &str = "LOCK_SLOTS";
 /// Global that holds the offset of `mutex.owner`, or [`NO_OFFSET`](crate::NO_OFFSET).
@@ -35,7 +33,7 @@ pub const RWSEM_OWNER: &str = "RWSEM_OWNER";
 pub const EVERY: u64 = 64;
 /// After a long wait so many more on that CPU have their stacks taken when they begin: where waits
 /// are long, the next one will be, too, and a waiter has time.
-pub const EAGER: u64 = 8;
+pub const EAGER: u32 = 8;
 
 /// Index of a CPU's ring of long waits.
 pub const LONG: usize = 0;
@@ -199,6 +197,8 @@ pub struct LockCpu {
     /// Written by user space: when the program was last attached. What began before is not
     /// measured.
     pub since_ns: u64,
+    /// Written by user space: from when on a wait is long, ns.
+    pub long_ns: u64,
     /// Runs of the program that began.
     pub entered: u64,
     /// Runs of the program that are over.
@@ -208,7 +208,7 @@ pub struct LockCpu {
     /// Waits to come until one is sampled; 0 and 1 mean the next.
     pub countdown: u64,
     /// So many more waits have their stacks taken when they begin: spinning ones, and others.
-    pub eager: [u64; 2],
+    pub eager: [u32; 2],
 
     /// Runs for `contention_end` that ended a wait.
     pub ends: u64,
