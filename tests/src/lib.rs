@@ -8,6 +8,7 @@ pub mod instance;
 pub mod need;
 pub mod program;
 pub mod stalls;
+pub mod storm;
 pub mod story;
 pub mod tty;
 pub mod zombies;

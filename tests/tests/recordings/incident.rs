@@ -1,4 +1,5 @@
-//! Incident I2 as it was recorded in a machine: what a person would have been told, and when.
+//! Incidents I1 and I2 as they were recorded in machines: what a person would have been told, and
+//! when.
 
 use std::fs;
 
@@ -7,10 +8,17 @@ use stalltop_model::recording::{Player, Recording};
 use stalltop_model::rules::Confidence;
 use stalltop_model::{Frame, Model};
 use stalltop_tests::program::root;
+use stalltop_tests::storm;
 use stalltop_tests::story::Story;
 
 fn bytes() -> Vec<u8> {
     fs::read(root().join("tests/recordings/i2.zst")).expect("a recording")
+}
+
+#[test]
+fn incident_1_is_told_with_its_agent_and_ends_with_its_probes() {
+    let recording = fs::read(root().join("tests/recordings/i1.zst")).expect("a recording");
+    storm::assert_told(&recording);
 }
 
 #[test]

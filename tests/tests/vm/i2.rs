@@ -14,13 +14,6 @@ use super::{Run, fetched, run};
 /// The CPU on which the agent reads and the packets arrive.
 const CPU: u32 = 1;
 
-impl Run {
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        let path = self.out.path().join(name);
-        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-    }
-}
-
 /// The stalls of a recording for which cadvisor's reads of memory.stat are to blame.
 fn by_the_agent(recording: Vec<u8>) -> Vec<Stall> {
     let recording = Recording::open(recording, |_| ()).unwrap();

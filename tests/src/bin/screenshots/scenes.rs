@@ -63,6 +63,16 @@ pub(super) const SCENES: &[Scene] = &[
         shows: "memory_stat_show",
     },
     Scene {
+        name: "locks",
+        recording: "i1.zst",
+        columns: 120,
+        rows: 24,
+        theme: "night",
+        samples: 14,
+        keys: &["4"],
+        shows: "kretprobe_hash",
+    },
+    Scene {
         name: "tracing",
         recording: "demo.zst",
         columns: 120,
