@@ -2,8 +2,9 @@
 //!
 //! What the kernel does not tell: the process that loaded a program which only a cgroup, a
 //! network device or a tail call map holds (its user id and load time remain); where programs of
-//! sockets (`SO_ATTACH_BPF`), of maps of sockets without a link, of tc actions, of tc filters below a class and of network devices
-//! in other network namespaces are attached. Those have no [`Attachment`] here.
+//! sockets (`SO_ATTACH_BPF`), of maps of sockets without a link, of tc actions, of tc filters below
+//! a class and of network devices in other network namespaces are attached. Those have no
+//! [`Attachment`] here.
 
 mod attach;
 mod cgroups;

@@ -77,7 +77,7 @@ fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> i
     })?;
     part(
         out,
-        "PERF EVENTS WITHOUT BPF",
+        "PERF EVENTS WITHOUT A PROGRAM",
         &tracing.perf,
         |out, uses| perf(out, uses),
     )?;
