@@ -69,7 +69,11 @@ impl Frame {
         let tag: Tag<'_> = serde_json::from_slice(line)?;
         Ok(match &*tag.kind {
             "header" => Self::Header(serde_json::from_slice(line)?),
-            "sample" => Self::Sample(serde_json::from_slice(line)?),
+            "sample" => {
+                let mut sample: Box<Sample> = serde_json::from_slice(line)?;
+                sample.bound();
+                Self::Sample(sample)
+            }
             "stall" => Self::Stall(serde_json::from_slice(line)?),
             "change" => Self::Change(serde_json::from_slice(line)?),
             _ => Self::Unknown,

@@ -259,11 +259,17 @@ impl Reason {
         match self {
             Self::Starting => "wait for the next tick".into(),
             Self::NotAsked => "open the pane that shows it".into(),
-            Self::NoCapability { need } => format!(
-                "run as root, or: setcap {}+ep $(command -v stalltop)",
-                need.to_lowercase()
-            )
-            .into(),
+            // setcap replaces what was there: the whole set at once.
+            Self::NoCapability { need } => {
+                let all = "cap_bpf,cap_perfmon,cap_sys_ptrace,cap_syslog,cap_dac_read_search";
+                let need = need.to_lowercase();
+                let more = if all.split(',').any(|c| c == need) {
+                    String::new()
+                } else {
+                    format!(",{need}")
+                };
+                format!("run as root, or: setcap {all}{more}+ep $(command -v stalltop)").into()
+            }
             Self::NoBtf => "boot a kernel built with CONFIG_DEBUG_INFO_BTF=y".into(),
             Self::NoBtfField { .. } => {
                 "none on this kernel: its types differ from all that stalltop knows".into()

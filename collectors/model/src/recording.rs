@@ -491,7 +491,20 @@ fn whole_lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// `at_ns` of a sample line; our writer puts it second, right after the type.
 fn sample_time(line: &[u8]) -> Option<u64> {
-    let digits = line.strip_prefix(br#"{"type":"sample","at_ns":"#)?;
+    let mut rest = line;
+    // As stalltop writes it, or with the spaces that other tools put in.
+    for word in [
+        &b"{"[..],
+        b"\"type\"",
+        b":",
+        b"\"sample\"",
+        b",",
+        b"\"at_ns\"",
+        b":",
+    ] {
+        rest = rest.trim_ascii_start().strip_prefix(word)?;
+    }
+    let digits = rest.trim_ascii_start();
     let len = digits.iter().take_while(|b| b.is_ascii_digit()).count();
     std::str::from_utf8(&digits[..len]).ok()?.parse().ok()
 }

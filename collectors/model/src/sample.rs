@@ -64,3 +64,17 @@ pub struct Sample {
     #[serde(rename = "self")]
     pub own: OwnCost,
 }
+
+impl Sample {
+    /// Brings what a recording says into the bounds of what can have been measured: it may have
+    /// been written by anybody, and lists without end or figures without sense would hold up, or
+    /// mislead, who looks at them.
+    pub(crate) fn bound(&mut self) {
+        if let Reading::Value(locks) = &mut self.locks {
+            Arc::make_mut(locks).bound();
+        }
+        if let Reading::Value(costs) = &mut self.costs {
+            Arc::make_mut(costs).bound();
+        }
+    }
+}

@@ -34,6 +34,8 @@ const ASSUMED_NS: u64 = 200;
 const METER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
 /// How soon again where it was dear.
 const AGAIN: Duration = Duration::from_millis(500);
+/// From one to the next at least where the rate of waits has become another.
+const METER_SOON: Duration = Duration::from_secs(5);
 /// Waits in a window from which on it is worth to measure what they cost.
 const METERED: u64 = 100;
 /// Samples of a window that are looked at while nobody looks, of all CPUs together: 2 % is then
@@ -87,6 +89,9 @@ struct Meter {
     /// From when on waits are to be long, by that.
     long: Long,
     next: Instant,
+    /// Waits of the window in which it was measured: at rates far from that a run costs other
+    /// than it did (caches are cold, or warm).
+    at_waits: u64,
     /// The statistics, run time and runs when they were switched on, and when.
     on: Option<(OwnedFd, (u64, u64), Instant)>,
 }
@@ -148,6 +153,7 @@ impl Watcher {
             meter: Meter {
                 ns_per_run: None,
                 long: Long::new(long_ns),
+                at_waits: 0,
                 next: Instant::now() + Duration::from_secs(2),
                 on: None,
             },
@@ -426,11 +432,17 @@ fn run_time(tracer: &LockTracer) -> std::io::Result<(u64, u64)> {
 impl Meter {
     /// Switches statistics on where it is time to, and there is something to measure.
     fn begin(&mut self, tracer: &LockTracer, waits: u64) {
-        let due = waits >= METERED && Instant::now() >= self.next;
+        let moved = waits / 4 > self.at_waits || waits < self.at_waits / 4;
+        let soon = moved && Instant::now() + METER.1 >= self.next + METER_SOON;
+        let due = waits >= METERED && (soon || Instant::now() >= self.next);
         if !due || self.on.is_some() || !tracer.is_attached() {
             return;
         }
         self.next = Instant::now() + METER.1;
+        if moved {
+            self.ns_per_run = None;
+        }
+        self.at_waits = waits;
         if let Ok(statistics) = load::enable_run_time_stats()
             && let Ok(before) = run_time(tracer)
         {

@@ -38,6 +38,9 @@ pub struct Naming {
     known: HashMap<(usize, usize, u32), usize>,
     /// Of each lock its longest wait and that one's stack.
     called: HashMap<u64, (u64, usize)>,
+    /// What locks without a name of their own were called in earlier windows: a lock keeps its
+    /// name, whoever waits longest for it next.
+    callers: HashMap<u64, Name>,
     kinds: [Seen; LockKind::COUNT],
     /// Waits that ended after the window.
     later: Vec<LockWait>,
@@ -157,16 +160,29 @@ impl Naming {
                 });
             }
         }
+        // Addresses are used again, for other locks: nothing is remembered for good.
+        if self.callers.len() >= MAX_DISTINCT {
+            self.callers.clear();
+        }
+        let callers = &mut self.callers;
         let mut name = |lock: u64| {
-            let site = || {
-                let (_, number) = self.called.get(&lock)?;
-                stack::site(&self.stacks.get(*number).frames)
+            let why = match static_name(lock) {
+                Reading::Value(name) => return Reading::Value(name),
+                Reading::Off(why) => why,
             };
-            match (static_name(lock), site()) {
-                (Reading::Value(name), _) => Reading::Value(name),
-                (Reading::Off(_), Some(site)) => Reading::Value(format!("of {site}").into()),
-                (Reading::Off(why), None) => Reading::Off(why),
+            if let Some(name) = callers.get(&lock) {
+                return Reading::Value(Name::clone(name));
             }
+            let site = self
+                .called
+                .get(&lock)
+                .and_then(|(_, number)| stack::site(&self.stacks.get(*number).frames));
+            let Some(site) = site else {
+                return Reading::Off(why);
+            };
+            let name: Name = format!("of {site}").into();
+            callers.insert(lock, Name::clone(&name));
+            Reading::Value(name)
         };
         out.locks = locks(counts, &mut name);
         out.rest = left(&total, out.locks.iter().map(|lock| &lock.waits));

@@ -32,7 +32,6 @@ pub(crate) struct Args {
     options: Options,
     /// What to run: one word is a scenario of tests/vm (i2, kprobes, ...) or a live test
     /// (live_cores), more are a command for the shell of busybox; `uname -a` if nothing is given
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     command: Vec<String>,
 }
 

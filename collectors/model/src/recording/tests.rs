@@ -289,3 +289,49 @@ fn a_stall_of_a_hundred_samples_takes_about_a_kilobyte() {
         assert!(each <= most, "{samples} samples: {each} bytes");
     }
 }
+
+#[test]
+fn what_cannot_have_been_measured_is_brought_into_bounds() {
+    use crate::sample::{Costs, Lock, LockKind, Locks, ProgramCost, Waits};
+    let Frame::Sample(mut forged) = sample(1) else {
+        unreachable!();
+    };
+    let lock = Lock {
+        kind: LockKind::Spin,
+        address: 1,
+        name: Reading::Value("a".into()),
+        waits: Waits::default(),
+    };
+    forged.locks = Reading::Value(std::sync::Arc::new(Locks {
+        locks: vec![lock; 5_000],
+        ..Locks::default()
+    }));
+    let program = ProgramCost {
+        share: 1.7e308,
+        runs_per_s: -1.7e308,
+        ns_per_run: Reading::Value(1.7e308),
+        ..ProgramCost::default()
+    };
+    forged.costs = Reading::Value(std::sync::Arc::new(Costs {
+        programs: vec![program],
+        ..Costs::default()
+    }));
+    let line = serde_json::to_vec(&Frame::Sample(forged)).unwrap();
+    let Ok(Frame::Sample(read)) = Frame::parse(&line) else {
+        panic!("it is a sample");
+    };
+    assert_eq!(read.locks.value().unwrap().locks.len(), 1_024);
+    let program = &read.costs.value().unwrap().programs[0];
+    assert_eq!((program.share, program.runs_per_s), (16_384.0, 0.0));
+    assert_eq!(program.ns_per_run.value(), Some(&8.64e13));
+}
+
+#[test]
+fn lines_may_have_spaces() {
+    assert_eq!(
+        sample_time(br#"{"type": "sample", "at_ns": 42, "x": 1}"#),
+        Some(42)
+    );
+    assert_eq!(sample_time(br#"{"type":"sample","at_ns":7}"#), Some(7));
+    assert_eq!(sample_time(br#"{"type":"stall","at_ns":7}"#), None);
+}

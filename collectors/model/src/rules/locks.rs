@@ -76,7 +76,10 @@ impl Recent {
                     } else {
                         &mut recent.slept_ns
                     };
-                    *sum = sum.saturating_add(waits.wait_ns);
+                    // A wait ends in one window and may have begun long before it: what one wait
+                    // can have taken of this window is at most its length.
+                    let most = waits.count.saturating_mul(point.span_ns);
+                    *sum = sum.saturating_add(waits.wait_ns.min(most));
                 }
             }
             if let Some(share) = &point.share {
@@ -122,11 +125,12 @@ fn called(frames: &[crate::Name]) -> String {
     format!("{more}{}", names.join(" > "))
 }
 
-/// After a change: what it did, for as long as that is news. A drop of caches has a rule of its
+/// After a change that moved something: what, for as long as that is news; what moved nothing
+/// is said in the list of changes alone. A drop of caches has a rule of its
 /// own.
 pub(super) fn changed(model: &Model) -> Option<Finding> {
     let (entry, verdict) = model.newest_verdict()?;
-    if matches!(entry.plan.request, Request::DropCaches { .. }) {
+    if matches!(entry.plan.request, Request::DropCaches { .. }) || verdict.came() != Came::Moved {
         return None;
     }
     let age = model.now().wall_ns.saturating_sub(verdict.wall_ns) / 1_000_000_000;
@@ -135,12 +139,11 @@ pub(super) fn changed(model: &Model) -> Option<Finding> {
     evidence.push(format!("change {} of the journal", verdict.entry));
     Some(Finding {
         id: "change-effect",
-        incident: "I1",
+        incident: "",
         severity: Severity::Info,
         confidence: match verdict.came() {
             Came::Moved if verdict.less_work().is_none() && verdict.others == 0 => Confidence::High,
-            Came::Moved | Came::NoEffect => Confidence::Medium,
-            Came::NotWatched | Came::TooEarly | Came::TooLittle => Confidence::Low,
+            _ => Confidence::Medium,
         },
         sentence: format!("{}, {age} s ago: {verdict}", short(entry)),
         evidence,

@@ -166,3 +166,76 @@ pub struct PerHit {
     /// Where the figure is from: `measured here`, `measured on 6.1, emulated`, ...
     pub from: Name,
 }
+
+/// Programs, maps, events and instances that are told at most; more are read over.
+const MOST: usize = 1 << 14;
+/// The largest rate, and the longest time in ns, that can have been measured: a day.
+const LARGEST: f64 = 8.64e13;
+
+/// A figure that can have been measured; what cannot be is none.
+fn figure(value: &mut f64) {
+    *value = if value.is_finite() {
+        value.clamp(0.0, LARGEST)
+    } else {
+        0.0
+    };
+}
+
+fn reading(value: &mut Reading<f64>) {
+    if let Reading::Value(value) = value {
+        figure(value);
+    }
+}
+
+impl Costs {
+    /// Brings figures and lists into the bounds of what can have been measured.
+    pub(super) fn bound(&mut self) {
+        if let Reading::Value(CostMethod::Windows { duty, .. }) = &mut self.method {
+            figure(duty);
+            *duty = duty.min(1.0);
+        }
+        self.programs.truncate(MOST);
+        for program in &mut self.programs {
+            let figures = [&mut program.runs_per_s, &mut program.share];
+            figures.into_iter().for_each(figure);
+            let readings = [
+                &mut program.runs_deviation,
+                &mut program.ns_per_run,
+                &mut program.ns_deviation,
+                &mut program.misses_per_s,
+            ];
+            readings.into_iter().for_each(reading);
+            program.share = program.share.min(MOST as f64);
+            if let Some(growth) = &mut program.growth {
+                let figures = [
+                    &mut growth.few_cpus,
+                    &mut growth.few_ns,
+                    &mut growth.many_cpus,
+                    &mut growth.many_ns,
+                ];
+                figures.into_iter().for_each(figure);
+            }
+        }
+        self.maps.truncate(MOST);
+        self.dynamic.truncate(MOST);
+        for event in &mut self.dynamic {
+            let readings = [
+                &mut event.hits_per_s,
+                &mut event.misses_per_s,
+                &mut event.share,
+            ];
+            readings.into_iter().for_each(reading);
+        }
+        self.instances.truncate(MOST);
+        for instance in &mut self.instances {
+            let readings = [
+                &mut instance.events_per_s,
+                &mut instance.lost_per_s,
+                &mut instance.share,
+            ];
+            readings.into_iter().for_each(reading);
+        }
+        self.per_hit.truncate(MOST);
+        self.per_hit.iter_mut().for_each(|hit| figure(&mut hit.ns));
+    }
+}

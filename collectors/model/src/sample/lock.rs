@@ -110,6 +110,39 @@ pub struct Locks {
     pub share: Reading<LockShare>,
 }
 
+/// Locks, and stacks, that a window has at most; more are read over.
+const MOST_ROWS: usize = 1024;
+/// CPUs that a window has at most.
+const MOST_CPUS: usize = 1 << 16;
+/// Functions of a stack at most.
+const MOST_FRAMES: usize = 512;
+
+impl Locks {
+    /// Cuts lists that are longer than any that stalltop writes.
+    pub(super) fn bound(&mut self) {
+        self.kinds.truncate(LockKind::COUNT);
+        for kind in &mut self.kinds {
+            kind.hist.truncate(64);
+        }
+        self.locks.truncate(MOST_ROWS);
+        self.cpus.truncate(MOST_CPUS);
+        self.stacks.truncate(MOST_ROWS);
+        for stack in &mut self.stacks {
+            stack.frames.truncate(MOST_FRAMES);
+            stack.programs.truncate(MOST_FRAMES);
+            stack.owners.truncate(MOST_FRAMES);
+        }
+        if let Reading::Value(share) = &mut self.share {
+            share.stacks.truncate(MOST_ROWS);
+            share.cpus.truncate(MOST_CPUS);
+            for stack in &mut share.stacks {
+                stack.frames.truncate(MOST_FRAMES);
+                stack.programs.truncate(MOST_FRAMES);
+            }
+        }
+    }
+}
+
 /// Waits, added up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waits {

@@ -115,8 +115,14 @@ pub struct ShareStackSum<'a> {
     pub samples: u64,
 }
 
-/// What makes two locks one: kind, address, name. Without addresses the name alone is left.
+/// What makes two locks one: kind and address. A name is no part of it, as it may be that of
+/// whoever waited longest in a window; only where addresses are hidden it is all there is.
 type LockKey<'a> = (LockKind, u64, Option<&'a str>);
+fn lock_key(kind: LockKind, address: u64, name: &Reading<Name>) -> LockKey<'_> {
+    let name = name.value().filter(|_| address == 0);
+    (kind, address, name.map(|n| &**n))
+}
+
 /// What makes two stacks one: kind, lock, process, frames.
 type StackKey<'a> = (LockKind, u64, u32, &'a [Name]);
 /// The same for samples: function, whether only suspected, process, frames.
@@ -194,9 +200,14 @@ impl<'a> Over<'a> {
     fn add_locks(&mut self, all: impl Iterator<Item = &'a Locks>) {
         let mut at: HashMap<LockKey<'a>, usize> = HashMap::new();
         for lock in all.flat_map(|l| &l.locks) {
-            let key = (lock.kind, lock.address, lock.name.value().map(|n| &**n));
-            match at.entry(key) {
-                Entry::Occupied(entry) => self.locks[*entry.get()].waits.add(&lock.waits),
+            match at.entry(lock_key(lock.kind, lock.address, &lock.name)) {
+                Entry::Occupied(entry) => {
+                    let sum = &mut self.locks[*entry.get()];
+                    sum.waits.add(&lock.waits);
+                    if sum.name.value().is_none() {
+                        sum.name = &lock.name;
+                    }
+                }
                 Entry::Vacant(entry) => {
                     entry.insert(self.locks.len());
                     self.locks.push(LockSum {
@@ -315,8 +326,7 @@ impl<'a> Over<'a> {
 
 impl<'a> LockSum<'a> {
     fn key(&self) -> LockKey<'a> {
-        let name = self.name.value().map(|n| &**n);
-        (self.kind, self.address, name)
+        lock_key(self.kind, self.address, self.name)
     }
 }
 

@@ -316,3 +316,18 @@ fn absurd_figures_do_not_overflow() {
     assert_eq!(over.total.count, u64::MAX);
     assert!(model.rate(0, u64::MAX).is_some());
 }
+
+#[test]
+fn a_lock_is_one_by_its_address_whatever_it_was_called() {
+    let mut other = window(2, 2, 30);
+    other.locks[0].name = Reading::Value("of alloc_fd".into());
+    let mut nameless = window(3, 3, 20);
+    nameless.locks[0].name = Reading::Off(Reason::NotAsked);
+    let model = with([window(1, 1, 10), other, nameless]);
+    let over = model.over(0, u64::MAX);
+    let [lock] = &over.locks[..] else {
+        panic!("{:?}", over.locks);
+    };
+    assert_eq!(lock.waits, waits(30, 60, 5));
+    assert_eq!(lock.name.value().map(|n| &**n), Some("of alloc_fd"));
+}

@@ -160,18 +160,14 @@ fn a_storm_of_probes_is_named_with_its_holder_and_its_switch() {
     made.now.costs = Some(made::costs(&[]));
     made.ticks(4);
     assert!(found(&made, "probe-storm").is_none());
-    let effect = found(&made, "change-effect").unwrap();
-    assert_eq!(
-        effect.sentence,
-        "kprobes off, 4 s ago: too early to tell (12 s before, 4 s since)"
-    );
+    assert!(found(&made, "change-effect").is_none(), "too early to tell");
     made.ticks(6);
     let effect = found(&made, "change-effect").unwrap();
     assert_eq!(
         effect.sentence,
         "kprobes off, 10 s ago: lock wait 2.9 -> 0.0 s/s, probe cost 173 -> 0 % of one CPU"
     );
-    assert_eq!((effect.action, effect.incident), ("undo", "I1"));
+    assert_eq!((effect.action, effect.incident), ("undo", ""));
     made.ticks(130);
     assert!(found(&made, "change-effect").is_none());
 }
@@ -576,7 +572,7 @@ fn hostile_names_stay_harmless() {
     made.ticks(4);
     let mut out = Vec::new();
     check_all(&made.model, &mut out);
-    assert!(out.len() >= 3 && out.len() <= RULES.len(), "{out:#?}");
+    assert!(out.len() >= 2 && out.len() <= RULES.len(), "{out:#?}");
     for finding in out {
         let all = finding.sentence + &finding.evidence.join(" ");
         assert!(!all.contains(|c: char| c.is_control()), "{all:?}");
