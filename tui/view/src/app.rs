@@ -109,13 +109,18 @@ impl App {
             }
             Msg::SnapshotWritten(result) => {
                 // One key may write several files: each is named.
-                let (role, about) = match &result {
-                    Ok(path) => (Role::Ok, format!("written to {}", printable(path))),
-                    Err(why) => (Role::Warning, format!("not written: {}", printable(why))),
-                };
-                self.status = Some(match self.status.take() {
-                    Some(before) => before.and(role, &about),
-                    None => Status::new(role, about),
+                self.status = Some(match (self.status.take(), result) {
+                    (before, Err(why)) => {
+                        let about = format!("not written: {}", printable(&why));
+                        match before {
+                            Some(before) => before.and(Role::Warning, &about),
+                            None => Status::new(Role::Warning, about),
+                        }
+                    }
+                    (Some(before), Ok(path)) => before.and_file(&printable(&path)),
+                    (None, Ok(path)) => {
+                        Status::new(Role::Ok, format!("written to {}", printable(&path)))
+                    }
                 });
                 Effects::redraw()
             }
@@ -463,6 +468,8 @@ impl App {
 
     fn switch(&mut self, pane: PaneId, model: &Model) -> Effects {
         self.open = pane;
+        // The list of changes lay over the pane that was left.
+        self.panes.tracing.close_changes();
         self.refresh(model);
         Effects::redraw()
     }

@@ -63,6 +63,18 @@ impl Status {
         self
     }
 
+    /// With another file that was written; a directory is named once.
+    pub(crate) fn and_file(self, path: &str) -> Self {
+        if !self.text.starts_with("written to ") {
+            return self.and(Role::Ok, &format!("written to {path}"));
+        }
+        let name = match path.rfind('/') {
+            Some(at) if self.text.contains(&path[..=at]) => &path[at + 1..],
+            _ => path,
+        };
+        self.and(Role::Ok, name)
+    }
+
     /// With the key that undoes what it tells.
     pub(crate) fn with_undo(mut self, undo: bool) -> Self {
         self.undo = undo;
@@ -545,7 +557,7 @@ pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer, full: Option<&[String]>) 
         );
     }
     if scene.model.findings().is_empty() {
-        let _ = writeln!(out, "no finding in the last 60 s");
+        let _ = writeln!(out, "no finding now");
     }
     out.push('\n');
     for y in buf.area.rows() {

@@ -43,6 +43,11 @@ impl Tracing {
         self.changes = Some(Journal::default());
     }
 
+    /// Closes it.
+    pub(crate) fn close_changes(&mut self) {
+        self.changes = None;
+    }
+
     fn selected(&self) -> Option<&Row> {
         self.rows.get(self.list.cursor())
     }

@@ -29,7 +29,12 @@ enum Stage {
     /// The host is being read.
     Planning,
     /// What would be written is on the screen.
-    Asking { plan: Box<Plan>, typed: String },
+    Asking {
+        plan: Box<Plan>,
+        typed: String,
+        /// What was typed is not the word that was asked for.
+        wrong: bool,
+    },
     /// It is being written.
     Applying {
         plan: Box<Plan>,
@@ -60,6 +65,7 @@ impl Change {
                 Ok(plan) => Stage::Asking {
                     plan,
                     typed: String::new(),
+                    wrong: false,
                 },
                 Err(error) => Stage::Refused(error),
             };
@@ -112,10 +118,11 @@ impl Change {
             return Answer::Effect(Effect::Plan(request));
         }
         match &mut self.stage {
-            Stage::Asking { plan, typed } => {
+            Stage::Asking { plan, typed, wrong } => {
                 if let Some(word) = &plan.confirm_word
                     && !confirm
                 {
+                    *wrong = false;
                     match (key.code, key.typed()) {
                         (KeyCode::Backspace, _) => drop(typed.pop()),
                         (_, Some(c)) if typed.chars().count() < word.chars().count() + 8 => {
@@ -142,6 +149,7 @@ impl Change {
                     .as_deref()
                     .is_some_and(|word| word != typed)
                 {
+                    *wrong = true;
                     return Answer::Stay;
                 }
                 let plan = plan.clone();
@@ -176,10 +184,10 @@ impl Change {
                 vec![(describe(&self.request), Role::Text)],
                 close,
             ),
-            Stage::Asking { plan, typed } => (
+            Stage::Asking { plan, typed, wrong } => (
                 title(plan),
                 plan_lines(plan, usize::from(area.width).saturating_sub(8)),
-                question(plan, typed, [&enter, &esc, &undo]),
+                question(plan, (typed, *wrong), [&enter, &esc, &undo]),
             ),
             Stage::Applying { plan, progress } => {
                 let news = progress.as_ref().map_or_else(
@@ -228,7 +236,11 @@ impl Change {
 }
 
 /// Whether it can be undone, and what has to be pressed or typed.
-fn question(plan: &Plan, typed: &str, [enter, esc, undo]: [&str; 3]) -> Vec<(String, Role)> {
+fn question(
+    plan: &Plan,
+    (typed, wrong): (&str, bool),
+    [enter, esc, undo]: [&str; 3],
+) -> Vec<(String, Role)> {
     let mut lines = vec![(String::new(), Role::Text)];
     lines.push(match plan.undo {
         _ if matches!(plan.request, Request::Undo { .. }) => {
@@ -251,10 +263,16 @@ fn question(plan: &Plan, typed: &str, [enter, esc, undo]: [&str; 3]) -> Vec<(Str
     match &plan.confirm_word {
         Some(word) => {
             let word = printable(word);
-            lines.push((
-                format!("type {word} and press {enter} to do it, {esc} leaves all as it is"),
-                Role::Text,
-            ));
+            lines.push(match wrong {
+                true => (
+                    format!("that is not the word: type {word} and press {enter}, or {esc}"),
+                    Role::DialogDanger,
+                ),
+                false => (
+                    format!("type {word} and press {enter} to do it, {esc} leaves all as it is"),
+                    Role::Text,
+                ),
+            });
             lines.push((format!("> {}▏", printable(typed)), Role::Input));
         }
         None => lines.push((

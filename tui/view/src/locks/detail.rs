@@ -17,10 +17,12 @@ use super::flame::Flame;
 use super::icicle::{self, Drawn, Place};
 use super::rows::{self, Key, Of, Row};
 use super::watch::Part;
-use super::{figures, names, when};
+use super::{figures, names, watch, when};
 
 /// Lines of the tree in a ticket.
 const TICKET: usize = 400;
+/// Rows that stay for the stacks when what is hidden is told above them.
+const FLAME: usize = 8;
 /// Cells of the labels at the left.
 const LABEL: usize = 9;
 
@@ -32,6 +34,8 @@ pub(super) struct Detail {
     title: String,
     flame: Flame,
     head: Vec<(&'static str, Vec<Part>)>,
+    /// What this host hides, and why.
+    hidden: Vec<String>,
     place: Place,
     /// As an indented tree, by wish.
     tree: bool,
@@ -54,6 +58,7 @@ impl Detail {
             title: format!("{kind}{}", row.name),
             flame: Flame::default(),
             head: Vec::new(),
+            hidden: Vec::new(),
             place: Place::default(),
             tree: false,
             measured_ns: 0,
@@ -96,6 +101,7 @@ impl Detail {
         };
         self.head
             .push(("time", vec![(when(scene, over), Role::Dim)]));
+        self.hidden = watch::hidden(scene);
     }
 
     /// Shows everything again; whether it did not.
@@ -184,6 +190,19 @@ impl Detail {
         for (label, parts) in self.head.iter().take(head) {
             put(scene, area, buf, y, label, parts);
             y += 1;
+        }
+        // Whole, or not at all.
+        let wide = usize::from(area.width).saturating_sub(LABEL + 2);
+        for line in &self.hidden {
+            let rows = text::wrap(line, wide);
+            if usize::from(y) + rows.len() + FLAME > usize::from(area.height) {
+                break;
+            }
+            for (at, row) in rows.into_iter().enumerate() {
+                let label = if at == 0 { "hidden" } else { "" };
+                put(scene, area, buf, y, label, &[(row, Role::Dim)]);
+                y += 1;
+            }
         }
         if self.flame.is_empty() {
             Pen::new(buf, scene.theme, area, y + 1)
@@ -274,6 +293,9 @@ impl Detail {
         for (label, parts) in &self.head {
             let text: String = parts.iter().map(|(t, _)| t.as_str()).collect();
             out.push(format!("{} {text}", text::left(label, LABEL)));
+        }
+        for line in &self.hidden {
+            out.push(format!("{} {line}", text::left("hidden", LABEL)));
         }
         let selected: String = self.selected(scene).into_iter().map(|(t, _)| t).collect();
         out.push(format!("{} {selected}", text::left("selected", LABEL)));

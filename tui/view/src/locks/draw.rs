@@ -11,8 +11,11 @@ use crate::pane::{PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
-use super::rows::{By, HISTORY, Of, Row};
+use super::rows::{By, HISTORY, Of, Order, Row, Wish};
 use super::{Locks, Shown, names, watch};
+
+/// Rows from which on what is hidden is told with its reasons.
+const TALL: u16 = 36;
 
 impl Locks {
     pub(super) fn draw(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
@@ -36,9 +39,25 @@ impl Locks {
         let mut y = 1;
         // The table needs most of the room; what is cut off here, doctor has too.
         let most = area.height.saturating_sub(3) / 2;
+        let brief = area.height < TALL;
+        let mut hidden: Vec<&str> = Vec::new();
+        if brief {
+            let names = self.shown.head.iter().filter_map(|l| l.hidden.as_deref());
+            hidden.extend(names);
+        }
         for line in &self.shown.head {
-            if y <= most {
-                y += put_line(scene, area, buf, y, line, most + 1 - y);
+            if y > most {
+                break;
+            }
+            match &line.hidden {
+                // All of them in one row, where the first one stands.
+                Some(_) if brief => {
+                    if !hidden.is_empty() {
+                        self.hidden(scene, area, buf, y, &std::mem::take(&mut hidden));
+                        y += 1;
+                    }
+                }
+                _ => y += put_line(scene, area, buf, y, line, most + 1 - y),
             }
         }
         if self.shown.windows == 0 {
@@ -63,12 +82,34 @@ impl Locks {
         self.table(scene, below(area, y), buf);
     }
 
+    /// What this host hides, by name; the details and taller screens say why.
+    fn hidden(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, y: u16, names: &[&str]) {
+        let names = names.join(", ");
+        let room = usize::from(area.width).saturating_sub(3);
+        let mut label = "not visible here: ";
+        if text::width(label) + text::width(&names) > room {
+            label = "hidden: ";
+        }
+        let key = scene.key(PaneId::Locks.info().stack, ActionId::Open);
+        let hint = format!(" ({key}: why)");
+        let all = text::width(label) + text::width(&names) + text::width(&hint);
+        let mut pen = Pen::new(buf, scene.theme, area, y);
+        pen.gap(1)
+            .put("○ ", Role::Faint)
+            .put(label, Role::Dim)
+            .put(&names, Role::Warning);
+        // Of a CPU there are no details.
+        if all <= room && !self.rows.is_empty() && self.wish.by != By::Cpu {
+            pen.put(&hint, Role::Faint);
+        }
+    }
+
     fn table(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         if self.rows.is_empty() {
             self.none(scene, area, buf);
             return;
         }
-        let columns = Columns::of(area.width, self.of(), self.wish.by);
+        let columns = Columns::of(area.width, self.of(), &self.wish);
         let mut body = area;
         // One scale for all rows, printed above them.
         let top = self.top();
@@ -268,6 +309,10 @@ fn put_line(
     };
     let all = 1 + width(&line.parts) + 3 + width(&line.more);
     if line.more.is_empty() || all > usize::from(area.width) {
+        let cut = width(&line.parts) + 1 > usize::from(area.width);
+        if cut && area.height >= TALL {
+            return put_wrapped(scene, area, buf, y, line, room);
+        }
         put(buf, y, 1, &[&line.parts]);
         let few = line.optional && area.height < 30;
         if line.more.is_empty() || room < 2 || few {
@@ -281,6 +326,41 @@ fn put_line(
     1
 }
 
+/// Draws a line whole, in as many rows as it takes but no more than `room`; gives how many.
+fn put_wrapped(
+    scene: &Scene<'_>,
+    area: Rect,
+    buf: &mut Buffer,
+    y: u16,
+    line: &watch::Line,
+    room: u16,
+) -> u16 {
+    let indent = 3;
+    let mut pen = Pen::new(buf, scene.theme, area, y);
+    pen.gap(1);
+    let mut at = 1;
+    let mut row = 0;
+    for (i, (part, role)) in line.parts.iter().chain(&line.more).enumerate() {
+        for (j, word) in part.split_inclusive(' ').enumerate() {
+            // What mends it begins a row.
+            let begins = i == line.parts.len() && j == 0;
+            let over = at + text::width(word) > usize::from(area.width);
+            if (begins || over) && at > indent {
+                row += 1;
+                if row >= room {
+                    return room;
+                }
+                pen = Pen::new(buf, scene.theme, area, y + row);
+                pen.gap(indent);
+                at = indent;
+            }
+            pen.put(word, *role);
+            at += text::width(word);
+        }
+    }
+    row + 1
+}
+
 /// A kind of lock in one line: totals, and how long its waits were.
 fn kind_line(
     scene: &Scene<'_>,
@@ -292,7 +372,6 @@ fn kind_line(
 ) {
     let per_s = shown.wait_per_s(&kind.waits);
     let count = shown.per_s(&kind.waits).map_or(NONE.to_owned(), text::rate);
-    let (cells, range) = watch::histogram(kind);
     let mut pen = Pen::new(buf, scene.theme, area, y);
     pen.gap(1)
         .left(kind.kind.as_str(), 11, Role::Dim)
@@ -304,6 +383,7 @@ fn kind_line(
             .put(" longest  ", Role::Dim);
     }
     if area.width >= 80 {
+        let (cells, range) = watch::histogram(kind, usize::from(area.width) - 55);
         pen.put(&cells, Role::Series1)
             .gap(1)
             .put(&range, Role::Faint);
@@ -328,9 +408,19 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(width: u16, of: Of, by: By) -> Self {
+    fn of(width: u16, of: Of, wish: &Wish) -> Self {
+        let by = wish.by;
         let wide = usize::from(width).saturating_sub(2);
         let waits = of == Of::Waits;
+        let waiter = match (by, width) {
+            (By::Waiter | By::Cpu, _) | (_, 0..76) => 0,
+            (_, 76..100) => 17,
+            (_, 100..160) => 20,
+            _ => 26,
+        };
+        // One of the two makes room for the waiter, never that which rows are sorted by.
+        let narrow = waits && waiter > 0 && width < 100;
+        let by_longest = wish.order == Order::Longest;
         let mut out = Self {
             of,
             by,
@@ -342,19 +432,24 @@ impl Columns {
             },
             name: 0,
             wait: 11,
-            count: if width >= 40 { 10 } else { 0 },
-            longest: if waits && width >= 64 { 9 } else { 0 },
+            count: match narrow {
+                true if by_longest => 0,
+                true => 9,
+                false if width >= 40 => 10,
+                false => 0,
+            },
+            longest: if waits && width >= 64 && (!narrow || by_longest) {
+                9
+            } else {
+                0
+            },
             mean: if waits && width >= 130 { 9 } else { 0 },
             history: match (waits && by != By::Stack, width) {
                 (true, 160..) => HISTORY.min(usize::from(width - 140) / 2 + 2),
                 (true, 130..160) => 14,
                 _ => 0,
             },
-            waiter: match (by, width) {
-                (By::Waiter | By::Cpu, _) | (_, 0..100) => 0,
-                (_, 100..160) => 20,
-                _ => 26,
-            },
+            waiter,
             function: 0,
         };
         let used =
@@ -364,7 +459,8 @@ impl Columns {
             (By::Cpu, 50..) => 10,
             (_, 0..64) => left,
             (By::Waiter, 64..130) => 22.min(left),
-            (_, 64..130) if waits => 20.min(left),
+            (_, 64..100) if waits => 19.min(left),
+            (_, 100..130) if waits => 20.min(left),
             (_, 64..130) => (left / 2).max(18).min(left),
             _ => (left / 3).min(40),
         };

@@ -217,7 +217,10 @@ pub(super) fn build(
         let held = list.held(&row.key).unwrap_or(usize::MAX);
         let (first, second) = wish.order.of(&row.waits);
         let down = (u64::MAX - first, u64::MAX - second);
-        (held, if wish.reverse { (first, second) } else { down })
+        // What was seen in a lock comes before what is only suspected.
+        let suspected = of == Of::Samples && row.suspected;
+        let order = if wish.reverse { (first, second) } else { down };
+        (held, suspected, order)
     });
     if of == Of::Waits {
         histories(scene, over, &mut rows);

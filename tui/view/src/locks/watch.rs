@@ -2,7 +2,7 @@
 
 use stalltop_model::Reason;
 use stalltop_model::model::locks::{Over, ShareSum};
-use stalltop_model::sample::{LockTracer, LockWaits, LockWatch, Waits};
+use stalltop_model::sample::{Hidden, LockTracer, LockWaits, LockWatch, Waits};
 
 use crate::glyph;
 use crate::pane::Scene;
@@ -21,6 +21,8 @@ pub(super) struct Line {
     pub more: Vec<Part>,
     /// Whether what follows may be left out where there are few rows.
     pub optional: bool,
+    /// What this host hides, by its name alone: all that is said of it where there are few rows.
+    pub hidden: Option<String>,
 }
 
 impl Line {
@@ -49,6 +51,7 @@ impl Line {
                 ("fix: ".into(), Role::Dim),
                 (text::name(&fix, 300).into_owned(), Role::Strong),
             ],
+            hidden: None,
         }
     }
 }
@@ -63,8 +66,12 @@ pub(super) fn lines(scene: &Scene<'_>, over: &Over<'_>) -> Vec<Line> {
     match watch.hidden.as_ref() {
         Ok(hidden) => {
             for hidden in hidden {
-                let what = format!("not visible here: {}", text::name(&hidden.what, 80));
-                out.push(Line::gap(&what, &hidden.why));
+                let name = text::name(&hidden.what, 80);
+                let what = format!("not visible here: {name}");
+                out.push(Line {
+                    hidden: Some(name.trim_start_matches("the ").to_owned()),
+                    ..Line::gap(&what, &hidden.why)
+                });
             }
         }
         // Without a tracer that is told already.
@@ -88,7 +95,7 @@ fn tracer(watch: &LockWatch, over: &Over<'_>) -> Line {
             let (of, all) = (over.measured_ns, over.span_ns.max(1));
             let part = of as f64 / all as f64;
             let about = format!(
-                "traced in windows: {} % of the time, rates are of those",
+                "traced in windows: {} % of the time, rates of those",
                 text::percent(part)
             );
             vec![(about, Role::Notice)]
@@ -112,7 +119,8 @@ fn tracer(watch: &LockWatch, over: &Over<'_>) -> Line {
         .saturating_add(watch.unpaired)
         .saturating_add(watch.missed.get().unwrap_or(0));
     let role = if lost > 0 { Role::Warning } else { Role::Dim };
-    parts.push((format!(" · lost {}", text::count(lost)), role));
+    let about = format!(" · {} not counted", text::plural(lost, "wait"));
+    parts.push((about, role));
     if lost > 0 {
         let why = [
             (watch.unpaired, "unpaired"),
@@ -139,13 +147,34 @@ fn tracer(watch: &LockWatch, over: &Over<'_>) -> Line {
         more.push((about, Role::Dim));
     }
     if let Some(ns) = watch.ns_per_wait.get() {
-        more.push((format!(" · {ns} ns a wait"), Role::Dim));
+        more.push((format!(" · tracing costs {ns} ns a wait"), Role::Dim));
     }
     Line {
         parts,
         more,
         optional: true,
+        hidden: None,
     }
+}
+
+/// What this host hides and why, in short, for the details.
+pub(super) fn hidden(scene: &Scene<'_>) -> Vec<String> {
+    let locks = scene.sample().locks.value();
+    let hidden = locks.and_then(|locks| locks.watch.hidden.value());
+    let line = |hidden: &Hidden| {
+        let what = text::name(&hidden.what, 80);
+        match &hidden.why {
+            Reason::HiddenWaits { why, mend, .. } if mend.is_empty() => {
+                format!("{what}: {}", text::name(why, 300))
+            }
+            Reason::HiddenWaits { why, mend, .. } => {
+                let (why, mend) = (text::name(why, 300), text::name(mend, 300));
+                format!("{what}: {why}; fix: {mend}")
+            }
+            reason => format!("{what}: {}", text::name(&reason.to_string(), 300)),
+        }
+    };
+    hidden.into_iter().flatten().map(line).collect()
 }
 
 /// The share of samples, and apart from it what is only suspected.
@@ -218,8 +247,9 @@ pub(super) fn rest(by: By, over: &Over<'_>) -> String {
     }
 }
 
-/// How long the waits of a kind were: cells by power of two, and from where to where.
-pub(super) fn histogram(kind: &LockWaits) -> (String, String) {
+/// How long the waits of a kind were: cells by power of two, or by several where there is not
+/// `room` for both, and from where to where.
+pub(super) fn histogram(kind: &LockWaits, room: usize) -> (String, String) {
     let first = kind.hist.iter().position(|n| *n > 0);
     let last = kind.hist.iter().rposition(|n| *n > 0);
     let (Some(first), Some(last)) = (first, last) else {
@@ -227,16 +257,22 @@ pub(super) fn histogram(kind: &LockWaits) -> (String, String) {
     };
     // As many cells as there are doublings of a wait that anybody has seen.
     let last = last.min(first + 31);
-    let of = &kind.hist[first..=last];
+    let bound = |i: usize| text::duration(1u64 << i.min(63));
+    let range = format!("{}-{}", bound(first), bound(last + 1));
+    let room = room.saturating_sub(text::width(&range) + 1);
+    if room == 0 {
+        return (String::new(), range);
+    }
+    let hist = &kind.hist[first..=last];
+    let of = hist.chunks(hist.len().div_ceil(room));
+    let of: Vec<u64> = of
+        .map(|some| some.iter().fold(0, |all, n| n.saturating_add(all)))
+        .collect();
     let most = of.iter().copied().max().unwrap_or(1).max(1);
     let cell = |n: &u64| match n {
         0 => " ",
         // By order of magnitude: the few long ones matter as much as the many short ones.
         n => glyph::block(((*n as f64).ln_1p() / (most as f64).ln_1p()).min(0.999)),
     };
-    let bound = |i: usize| text::duration(1u64 << i.min(63));
-    (
-        of.iter().map(cell).collect(),
-        format!("{}-{}", bound(first), bound(last + 1)),
-    )
+    (of.iter().map(cell).collect(), range)
 }

@@ -193,16 +193,13 @@ pub(super) fn calm(scene: &Scene<'_>) -> Result<String, String> {
     };
     let delays = match worst {
         Some((ns, row)) => format!(
-            "worst delay {} on cpu {}",
+            "worst delay {} on cpu {} in {span}",
             text::duration(ns),
             cores.numbers().get(row).copied().unwrap_or(0)
         ),
         None => "delays are not measured".to_owned(),
     };
-    Ok(format!(
-        "no finding in {span}; {delays}{}",
-        stalls_of_late(scene)
-    ))
+    Ok(format!("no finding now; {delays}{}", stalls_of_late(scene)))
 }
 
 /// `; no stall of 5.0 ms or more`, for the calm line.

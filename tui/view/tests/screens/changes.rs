@@ -309,6 +309,11 @@ fn changes_are_listed_and_told_in_full() {
     );
     screen.keys("esc esc");
     assert!(screen.text().contains("TRACING"));
+    // Who leaves for another pane has done with the list.
+    screen.keys("4 J");
+    assert!(screen.text().contains("CHANGES"));
+    screen.keys("4 5");
+    assert!(!screen.text().contains("CHANGES"), "{}", screen.text());
 }
 
 #[test]

@@ -175,6 +175,55 @@ fn kinds_that_do_not_show_are_named() {
     );
 }
 
+/// Many things hidden, and waits of every length: a small screen still tells of all.
+#[test]
+fn what_is_hidden_takes_one_row_of_a_small_screen() {
+    let kind = Kind::sick(4);
+    let many = |tick| {
+        let mut all = host::locks::window(kind, tick);
+        let hidden = |what: &str, why: &str| Hidden {
+            what: what.into(),
+            kinds: Vec::new(),
+            why: Reason::HiddenWaits {
+                what: format!("waits for {what}").into(),
+                why: why.into(),
+                mend: "".into(),
+            },
+        };
+        all.watch.hidden = Reading::Value(vec![
+            hidden(
+                "the first waiter of a spinlock",
+                "it waits outside the queue",
+            ),
+            hidden(
+                "locks of BPF maps",
+                "their own kind of spinlock since 6.15 does not tell",
+            ),
+            hidden(
+                "rwsem writers that spin",
+                "the kernel tells of those alone that go to sleep",
+            ),
+        ]);
+        for kind in &mut all.kinds {
+            kind.hist = (0..31).collect();
+        }
+        all
+    };
+    let mut small = screen(model(kind, many), 80, 24);
+    snap!("locks_hidden_80x24", small);
+    let text = small.text();
+    assert_eq!(text.matches("hidden: ").count(), 1, "{text}");
+    assert!(text.contains("2 ns-2.1 s"), "the range is whole: {text}");
+    assert!(text.contains("top waiter"), "{text}");
+    small.keys("enter");
+    let text = small.text();
+    assert!(text.contains("their own kind of spinlock"), "{text}");
+    assert!(text.contains("those alone that go to"), "{text}");
+    let mut large = screen(model(kind, many), 120, 45);
+    let text = large.text();
+    assert_eq!(text.matches("not visible here: ").count(), 3, "{text}");
+}
+
 #[test]
 fn many_cpus_fill_the_list_only() {
     let kind = Kind {
@@ -245,14 +294,12 @@ fn a_ticket_is_text_and_a_flame_graph() {
     let (stack, weight) = flame.folded[0].rsplit_once(' ').unwrap();
     assert!(stack.ends_with("native_queued_spin_lock_slowpath"));
     assert!(weight.parse::<u64>().unwrap() > 1_000_000_000);
-    for name in ["a.txt", "b.svg"] {
+    for name in ["/tmp/some where/a.txt", "/tmp/some where/b.svg"] {
         screen.send(Msg::SnapshotWritten(Ok(name.into())));
     }
     let text = screen.text();
-    assert!(
-        text.contains("written to a.txt, written to b.svg"),
-        "{text}"
-    );
+    let told = "written to /tmp/some where/a.txt, b.svg";
+    assert!(text.contains(told), "{text}");
     // Of everything, from the list; of samples, by their number.
     screen.keys("esc o y");
     let Some(Effect::FlameGraph(flame)) = screen.last.list.last() else {

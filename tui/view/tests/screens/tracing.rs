@@ -9,7 +9,7 @@ use stalltop_model::change::{
 use stalltop_model::sample::{
     Attachment, BpfObjects, BpfProgram, HeldBy, Holder, Owner, OwnerKind, PerfUse, Tracing,
 };
-use stalltop_model::{Model, Reading};
+use stalltop_model::{Model, Reading, Reason};
 use stalltop_view::{Depth, Effect, Msg};
 
 use super::changes::asked;
@@ -32,7 +32,7 @@ fn holder(pid: u32, comm: &str, kind: OwnerKind, owner: &str, by: HeldBy) -> Hol
 
 /// A host whose probes have every kind of holder: a process, a child that inherited, perf
 /// without BPF, a pin, a device, nobody.
-fn all_holders() -> Model {
+fn all_holders(known: Reading<()>) -> Model {
     let kind = Kind::calm(4);
     let agent = holder(900, "agent", OwnerKind::Unit, "agent.service", HeldBy::Link);
     let child = Holder {
@@ -90,7 +90,7 @@ fn all_holders() -> Model {
         bpf: Reading::Value(BpfObjects {
             programs,
             links: Vec::new(),
-            holders: Reading::Value(()),
+            holders: known,
         }),
         perf: Reading::Value(vec![
             user("sched:sched_switch", &perf),
@@ -116,7 +116,8 @@ fn all_holders() -> Model {
 }
 
 fn holders(width: u16, height: u16) -> Screen {
-    Screen::of(all_holders(), options("night", Depth::True), width, height)
+    let model = all_holders(Reading::Value(()));
+    Screen::of(model, options("night", Depth::True), width, height)
 }
 
 #[test]
@@ -127,6 +128,24 @@ fn every_kind_of_holder_is_told_apart() {
     let mut screen = holders(160, 24);
     screen.keys("5");
     snap!("tracing_holders_160x24", screen);
+}
+
+#[test]
+fn nobody_holds_it_only_where_descriptors_were_read() {
+    let mut screen = holders(160, 24);
+    screen.keys("5");
+    let text = screen.text();
+    assert!(text.contains("attached, held by no process"), "{text}");
+    let unknown = Reading::Off(Reason::NoCapability {
+        need: "CAP_SYS_PTRACE".into(),
+    });
+    let options = options("night", Depth::True);
+    let mut screen = Screen::of(all_holders(unknown), options, 200, 24);
+    screen.keys("5");
+    let text = screen.text();
+    assert!(text.contains("attached, holders not known"), "{text}");
+    assert!(text.contains("CAP_SYS_PTRACE is missing"), "{text}");
+    assert!(!text.contains("held by no process"), "{text}");
 }
 
 #[test]
@@ -215,6 +234,11 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
     snap!("stop_asking", screen);
     screen.keys("enter");
     assert_eq!(asked(&screen), [], "without the word nothing happens");
+    let text = screen.text();
+    assert!(
+        text.contains("that is not the word: type netdata"),
+        "{text}"
+    );
     screen.typed("netdata").keys("enter");
     assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
     assert!(screen.text().contains("waiting for it to exit"));

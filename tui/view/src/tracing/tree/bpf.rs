@@ -171,11 +171,20 @@ fn nobody(
         if children.is_empty() {
             continue;
         }
-        let mut row = Row::new(Key::Nobody(kind), 0, title, "BPF");
-        row.note = match bpf.holders.as_ref() {
-            Ok(()) => says.into(),
-            Err(reason) => format!("holders not known: {reason}; fix: {}", reason.fix()),
+        // Whose descriptors cannot be read may well hold them.
+        let (title, note) = match bpf.holders.as_ref() {
+            Ok(()) => (title, says.to_owned()),
+            Err(reason) => {
+                let title = match kind {
+                    Orphans::Attached => "attached, holders not known",
+                    _ => title,
+                };
+                let reason = format!("holders not known: {reason}; fix: {}", reason.fix());
+                (title, reason)
+            }
         };
+        let mut row = Row::new(Key::Nobody(kind), 0, title, "BPF");
+        row.note = note;
         row.cost = Cost::sum(children.iter().map(|r| &r.cost));
         out.push(Node::open(
             row,
