@@ -411,7 +411,7 @@ fn programs(named: &[&BpfProgram], costs: Option<&Costs>) -> Vec<String> {
     lines
 }
 
-/// `map 7 nd_conn (hash) is written by 18 of these programs: CPUs wait for each other`.
+/// `map 7 nd_conn (hash, 65,536 entries) is shared by all CPUs, and used by 18 of these programs`.
 fn shared_maps(suspect: &Suspect<'_>, costs: Option<&Costs>) -> Vec<String> {
     let maps = costs.map_or(&[][..], |costs| &costs.maps);
     let mut shared: Vec<_> = maps
@@ -425,9 +425,8 @@ fn shared_maps(suspect: &Suspect<'_>, costs: Option<&Costs>) -> Vec<String> {
         .collect();
     shared.sort_by_key(|(map, users)| (std::cmp::Reverse(*users), map.id));
     let line = |(map, users): &(&crate::sample::BpfMap, usize)| {
-        let of = if *users == 1 { "program" } else { "programs" };
         format!(
-            "map {} {} ({}, {} entries) is shared by all CPUs, and used by {users} of these {of}",
+            "map {} {} ({}, {} entries) is shared by all CPUs, and used by {users} of these programs",
             map.id,
             printable(&map.name),
             printable(&map.kind),
