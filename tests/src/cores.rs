@@ -308,7 +308,7 @@ pub fn survives_hotplug(away: Duration) -> String {
 /// in between: such rounds are repeated.
 ///
 /// # Panics
-/// Where runs or waiting differ, time running does in each of [`ROUNDS`] rounds, or ksoftirqd does
+/// Where runs or waiting differ, time running does in each of `ROUNDS` rounds, or ksoftirqd does
 /// not run within the limit.
 #[must_use]
 pub fn ksoftirqd_agrees(runs: u64, limit: Duration) -> String {

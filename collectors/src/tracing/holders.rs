@@ -4,8 +4,8 @@
 //! Threads share their process's descriptors, so processes are looked at, not threads. A process
 //! that vanishes meanwhile is left out. A forked child holds what its parent holds: both count.
 //!
-//! Two ways: the kernel's iterator ([`iterator`]), and where it cannot be had the links in
-//! `/proc/PID/fd` ([`scan`]), which take 17 times as long with 2,000 processes and tell nothing of
+//! Two ways: the kernel's iterator (`iterator`), and where it cannot be had the links in
+//! `/proc/PID/fd` (`scan`), which take 17 times as long with 2,000 processes and tell nothing of
 //! perf events without BPF.
 
 use std::collections::{BTreeSet, HashMap};

@@ -2,7 +2,7 @@
 //! after it, up to a minute on each side.
 //!
 //! A verdict says what moved and by how much, or that no effect was seen, or that it is too early
-//! to tell, or what was not measured; noise is taken into account ([`compare`]). It is made anew
+//! to tell, or what was not measured; noise is taken into account (`compare`). It is made anew
 //! with every sample while the change is fresh, and then kept as it was. It follows from samples
 //! and journal entries alone, so that a replay comes to the same one.
 

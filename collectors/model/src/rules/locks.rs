@@ -1,7 +1,7 @@
 //! Findings on contention of the kernel's locks, and on probes (I1).
 //!
 //! Two rules share the waits: those behind somebody's probes are [`probe_storm`]'s, all others
-//! [`contention`]'s. Both look at the last ten seconds, and never back past a change: what was
+//! [`mod@contention`]'s. Both look at the last ten seconds, and never back past a change: what was
 //! switched off is not held against anybody.
 
 mod contention;
