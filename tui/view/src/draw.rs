@@ -173,7 +173,7 @@ pub(crate) fn popup(
 }
 
 /// What a pane says in place of something that is not measured: what is missing, the
-/// exact fix, and what is shown instead. Gives the number of rows used.
+/// exact fix, and what is shown instead. Gives the number of rows used, those of `area` at most.
 pub(crate) fn missing(
     buf: &mut Buffer,
     theme: &Theme,
@@ -188,16 +188,25 @@ pub(crate) fn missing(
         .put(what, Role::Dim)
         .put(": ", Role::Dim)
         .put(&text::name(&reason_text, 400), Role::Warning);
-    let mut pen = Pen::new(buf, theme, area, row + 1);
-    pen.gap(3)
-        .put("fix: ", Role::Dim)
-        .put(&text::name(&reason.fix(), 400), Role::Strong);
-    if instead.is_empty() {
-        return 2;
+    // A command that is cut mends nothing.
+    let fix = text::name(&reason.fix(), 400).into_owned();
+    let mut used = 1;
+    for (i, line) in text::wrap(&fix, usize::from(area.width).saturating_sub(9))
+        .iter()
+        .enumerate()
+    {
+        let mut pen = Pen::new(buf, theme, area, row + used);
+        pen.gap(3)
+            .put(if i == 0 { "fix: " } else { "     " }, Role::Dim)
+            .put(line, Role::Strong);
+        used += 1;
     }
-    let mut pen = Pen::new(buf, theme, area, row + 2);
-    pen.gap(3)
-        .put("instead: ", Role::Dim)
-        .put(instead, Role::Text);
-    3
+    if !instead.is_empty() {
+        let mut pen = Pen::new(buf, theme, area, row + used);
+        pen.gap(3)
+            .put("instead: ", Role::Dim)
+            .put(instead, Role::Text);
+        used += 1;
+    }
+    used.min(area.height)
 }

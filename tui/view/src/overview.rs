@@ -116,11 +116,10 @@ impl Overview {
                     .gap(1)
                     .put("○ cannot judge: not measured: ", Role::Notice)
                     .put(&names(&blind), Role::Text);
-                for (y, fix) in (2u16..).zip(fixes(&blind)) {
+                for (y, line) in (2u16..).zip(fixes(&blind, area.width)) {
                     Pen::new(buf, theme, area, y)
                         .gap(3)
-                        .put("fix: ", Role::Dim)
-                        .put(&text::name(&fix, 300), Role::Strong);
+                        .put(&line, Role::Strong);
                 }
                 return;
             }
@@ -256,7 +255,7 @@ impl Pane for Overview {
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         self.drawn.borrow_mut().clear();
         let wanted = match scene.model.findings().len() {
-            0 => 2 + fixes(&blind(scene)).len() as u16,
+            0 => 2 + fixes(&blind(scene), area.width).len() as u16,
             _ => lines(scene, area.width).len() as u16 + 1,
         };
         // What traces and the cgroups: two lines at least, more where there is room.

@@ -156,8 +156,8 @@ pub(super) fn names(blind: &[(&'static str, &Reason)]) -> String {
     names.join(", ")
 }
 
-/// What mends it, each once and no more than two; what needs root comes first.
-pub(super) fn fixes(blind: &[(&'static str, &Reason)]) -> Vec<String> {
+/// What mends it as lines, whole: each once and no more than two; what needs root comes first.
+pub(super) fn fixes(blind: &[(&'static str, &Reason)], width: u16) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let root = |r: &Reason| !matches!(r, Reason::NoCapability { .. } | Reason::Io { .. });
     let mut sorted: Vec<&Reason> = blind.iter().map(|(_, r)| *r).collect();
@@ -168,7 +168,17 @@ pub(super) fn fixes(blind: &[(&'static str, &Reason)]) -> Vec<String> {
             all.push(fix);
         }
     }
-    all
+    let max = usize::from(width).saturating_sub(9);
+    let lines = |fix: &String| {
+        let lines = text::wrap(&text::name(fix, 400), max)
+            .into_iter()
+            .enumerate();
+        lines.map(|(i, line)| match i {
+            0 => format!("fix: {line}"),
+            _ => format!("     {line}"),
+        })
+    };
+    all.iter().flat_map(lines).collect()
 }
 
 /// One calm line, or what is still awaited.
