@@ -357,7 +357,7 @@ fn audit_lists_what_is_on() {
     assert!(text.out.contains("    1  sched:one\n"), "{text:?}");
     assert!(
         text.out
-            .contains("perf users of events without BPF: not looked for"),
+            .contains("PERF EVENTS WITHOUT A PROGRAM\n  not known: "),
         "{text:?}"
     );
     assert!(
