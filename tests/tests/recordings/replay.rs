@@ -87,7 +87,7 @@ fn anybody_replays_holds_and_steps() {
     // The panes are the live ones.
     tty.keys("2");
     tty.see(&["CORES", "NET_RX", "paused"]);
-    tty.keys("5");
+    tty.keys("6");
     tty.see(&["MEMORY CGROUPS", "system.slice"]);
     tty.keys("d");
     tty.see(&["not possible, a recording cannot be changed"]);

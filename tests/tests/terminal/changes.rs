@@ -44,7 +44,7 @@ fn events_go_off_and_come_back_by_keys() {
     require!(need::root());
     let own = require!(own("ui"));
     let bench = Bench::new();
-    let mut tty = first_screen(bench.start().size(140, 36).run());
+    let mut tty = first_screen(bench.start().size(200, 36).run());
     select(&mut tty, &own);
     tty.keys(" ");
     // The literal commands, and what each changes.
@@ -101,7 +101,7 @@ fn who_leaves_is_told_what_is_still_off() {
     require!(need::root());
     let own = require!(own("left"));
     let bench = Bench::new();
-    let mut tty = first_screen(bench.start().size(140, 36).run());
+    let mut tty = first_screen(bench.start().size(200, 36).run());
     select(&mut tty, &own);
     tty.keys(" ");
     tty.see(&["Enter do it"]);
@@ -126,7 +126,7 @@ fn two_people_on_one_host_see_each_others_changes() {
     require!(need::root());
     let own = require!(own("two"));
     let bench = Bench::new();
-    let run = || first_screen(bench.start().size(140, 36).run());
+    let run = || first_screen(bench.start().size(200, 36).run());
     let (mut first, mut second) = (run(), run());
     second.keys("J");
     second.see(&["CHANGES", "changed nothing on this host"]);
