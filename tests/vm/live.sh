@@ -17,8 +17,3 @@ live_tracing --test-threads=1 --skip tc_filters_and_links_of_a_device_are_found 
 live_cores --test-threads=1 $slow || fail live_cores
 [ -e /proc/schedstat ] || fail schedstat
 live_stalls --test-threads=1 || fail live_stalls
-# Before 5.19 there are no tracepoints to see contention by: that is said.
-case $(uname -r) in
-5.10.*) live_locks without_the_tracepoints || fail live_locks ;;
-*) live_locks --test-threads=1 || fail live_locks ;;
-esac
