@@ -5,9 +5,22 @@
 //! behind, where a full parse takes tens of milliseconds and as many megabytes.
 
 use std::fmt;
+use std::path::Path;
+
+use crate::programs::{Failure, Step};
 
 /// Where to find the kernel's BTF below the root of the file system.
 pub const VMLINUX: &str = "sys/kernel/btf/vmlinux";
+
+/// Reads the running kernel's BTF; `root` is that of the file system.
+pub(crate) fn read(root: &Path) -> Result<Vec<u8>, Failure> {
+    let path = root.join(VMLINUX);
+    std::fs::read(&path).map_err(|e| Failure {
+        step: Step::Btf,
+        errno: e.raw_os_error(),
+        detail: format!("reading {}", path.display()),
+    })
+}
 
 const KIND_PTR: u32 = 2;
 const KIND_ARRAY: u32 = 3;

@@ -279,19 +279,9 @@ fn descriptor(bytes: &[u8]) -> Descriptor {
 
 /// What the iterator must know of this kernel, and the type that it attaches to.
 fn offsets(root: &Path) -> Result<(Globals, u32), Failure> {
-    let path = root.join(btf::VMLINUX);
-    let bytes = std::fs::read(&path).map_err(|e| Failure {
-        step: Step::Btf,
-        errno: e.raw_os_error(),
-        detail: format!("reading {}", path.display()),
-    })?;
-    let failure = |e: btf::Error| Failure {
-        step: Step::Btf,
-        errno: None,
-        detail: e.to_string(),
-    };
-    let types = Btf::parse(&bytes).map_err(failure)?;
-    let target = types.iterator("task_file").map_err(failure)?;
+    let bytes = btf::read(root)?;
+    let types = Btf::parse(&bytes)?;
+    let target = types.iterator("task_file")?;
     let wanted = || NEEDED.iter().chain(OPTIONAL);
     let fields: Vec<_> = wanted().map(|(_, of, field)| (*of, *field)).collect();
     let mut globals = Globals::new();
@@ -305,7 +295,7 @@ fn offsets(root: &Path) -> Result<(Globals, u32), Failure> {
     for (i, ((global, ..), found)) in wanted().zip(types.fields(&fields)).enumerate() {
         match found {
             Ok(offset) => globals.push((*global, offset)),
-            Err(e) if i < NEEDED.len() => return Err(failure(e)),
+            Err(e) if i < NEEDED.len() => return Err(e.into()),
             Err(_) => {}
         }
     }

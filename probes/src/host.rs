@@ -144,23 +144,13 @@ struct Types {
 
 impl Types {
     fn read(options: &Options, programs: &[&'static Spec]) -> Result<Self, Failure> {
-        let path = options.root.join(btf::VMLINUX);
-        let bytes = std::fs::read(&path).map_err(|e| Failure {
-            step: Step::Btf,
-            errno: e.raw_os_error(),
-            detail: format!("reading {}", path.display()),
-        })?;
-        let failure = |e: btf::Error| Failure {
-            step: Step::Btf,
-            errno: None,
-            detail: e.to_string(),
-        };
-        let types = Btf::parse(&bytes).map_err(failure)?;
+        let bytes = btf::read(&options.root)?;
+        let types = Btf::parse(&bytes)?;
         let tracepoints = programs
             .iter()
             .filter(|spec| spec.kind == Kind::TpBtf)
             .map(|spec| {
-                let id = types.tracepoint(spec.tracepoint).map_err(failure);
+                let id = types.tracepoint(spec.tracepoint).map_err(Failure::from);
                 (spec.tracepoint, id)
             })
             .collect();

@@ -356,20 +356,10 @@ fn has_tracepoints() -> Result<(), Failure> {
 
 /// Where the kernel's types say that a lock's owner is; or why that is not known.
 fn owners(options: &LockOptions) -> (Globals, Option<Failure>) {
-    let find = || {
-        let path = options.root.join(btf::VMLINUX);
-        let bytes = std::fs::read(&path).map_err(|e| Failure {
-            step: Step::Btf,
-            errno: e.raw_os_error(),
-            detail: format!("reading {}", path.display()),
-        })?;
-        let failure = |e: btf::Error| Failure {
-            step: Step::Btf,
-            errno: None,
-            detail: e.to_string(),
-        };
-        let types = Btf::parse(&bytes).map_err(failure)?;
-        let pid = types.field("task_struct", "pid").map_err(failure)?;
+    let find = || -> Result<Globals, Failure> {
+        let bytes = btf::read(&options.root)?;
+        let types = Btf::parse(&bytes)?;
+        let pid = types.field("task_struct", "pid")?;
         let of = |structure| types.field(structure, "owner").unwrap_or(NO_OFFSET);
         Ok(vec![
             (offset::TASK_PID, pid),

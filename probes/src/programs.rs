@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::btf;
+
 /// How a program is loaded and attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -172,6 +174,16 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<btf::Error> for Failure {
+    fn from(error: btf::Error) -> Self {
+        Self {
+            step: Step::Btf,
+            errno: None,
+            detail: error.to_string(),
+        }
+    }
+}
 
 /// How one program fares.
 #[derive(Clone, Debug)]
