@@ -10,5 +10,6 @@ pub mod program;
 pub mod stalls;
 pub mod storm;
 pub mod story;
+pub mod tool;
 pub mod tty;
 pub mod zombies;

@@ -5,10 +5,8 @@
 //! --test live_costs -- --ignored --nocapture --test-threads 1`, as root, on a quiet machine.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,36 +20,17 @@ use stalltop_model::{Reading, Reason};
 use stalltop_probes::sys::ids::{self, Object};
 use stalltop_probes::sys::{info, load};
 use stalltop_tests::flood::{Flood, Packets, in_own_network};
-use stalltop_tests::{need, program, require};
+use stalltop_tests::{need, program, require, tool};
 
 /// `bpf-holder` with these, until dropped.
-struct Tool(Child);
+struct Tool(tool::Tool);
 
 impl Tool {
     fn start(arguments: &[&str]) -> Self {
-        let built = Path::new(env!("CARGO_BIN_EXE_bpf-holder"));
-        // In a virtual machine it is brought along, in PATH.
-        let program = if built.exists() {
-            built
-        } else {
-            Path::new("bpf-holder")
-        };
-        let mut child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let tool = Self(child);
-        for line in out.lines() {
-            let line = line.unwrap();
-            if line.starts_with("ready ") {
-                return tool;
-            }
-            assert!(!line.starts_with("not held"), "{line}");
-        }
-        panic!("bpf-holder ended early");
+        Self(tool::Tool::start(
+            env!("CARGO_BIN_EXE_bpf-holder"),
+            arguments,
+        ))
     }
 
     /// The id of the newest program of that name: it was loaded a moment ago.
@@ -64,13 +43,6 @@ impl Tool {
                 .is_ok_and(|p| p.name == name)
         };
         *all.iter().rev().find(named).expect("its program is loaded")
-    }
-}
-
-impl Drop for Tool {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 
@@ -201,7 +173,7 @@ fn an_audit_says_what_a_program_costs_and_sums_by_holder() {
     let cost = costs.iter().find(|p| p["id"] == id).unwrap();
     assert!(cost["runs_per_s"].as_f64().unwrap() > 1_000.0, "{cost}");
     assert!(cost["ns_per_run"].as_f64().unwrap() > 1.0, "{cost}");
-    let holder = format!("bpf-holder[{}]", tool.0.id());
+    let holder = format!("bpf-holder[{}]", tool.0.pid());
     let line = text
         .lines()
         .find(|l| l.starts_with("  ") && l.trim_start().starts_with(&holder))
