@@ -311,6 +311,21 @@ fn live_tests_pass_on_6_12() {
     live_tests_pass("6.12");
 }
 
+fn locks_are_traced(kernel: &str) {
+    require!(fetched(kernel));
+    run(kernel, &[], "locks");
+}
+
+#[test]
+fn locks_are_traced_on_6_1() {
+    locks_are_traced("6.1");
+}
+
+#[test]
+fn locks_are_traced_on_6_12() {
+    locks_are_traced("6.12");
+}
+
 #[test]
 fn measures_softirqs_zombies_and_holders_on_5_10_with_v1() {
     measures("5.10", "v1");

@@ -72,7 +72,8 @@ fn events_go_off_and_come_back_by_keys() {
     tty.until("both events off", || states(&own) == ["0", "0"]);
     // Read anew from the kernel; the footer says what it did.
     tty.wait("the pane", |screen| {
-        screen.contains("0 of") && screen.contains(" off: ") && !screen.contains('┌')
+        let said = |line: &str| line.contains(own.name()) && line.contains(" off: ");
+        screen.contains("0 of") && screen.lines().any(said) && !screen.contains('┌')
     });
 
     tty.keys("u");

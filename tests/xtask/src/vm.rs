@@ -70,10 +70,6 @@ struct Options {
     /// qemu's CPU model [default: max]; `max,-hypervisor` makes the kernel believe in real spinlocks
     #[arg(long)]
     cpu: Option<String>,
-    /// One thread of qemu's for each CPU: they truly run at the same time, at the risk that one
-    /// runs code that another has just patched
-    #[arg(long)]
-    parallel: bool,
     /// How cgroups are mounted [default: v2]
     #[arg(long, value_enum)]
     cgroup: Option<Cgroup>,
@@ -106,7 +102,6 @@ impl Options {
         self.cpus = self.cpus.or(other.cpus);
         self.memory = self.memory.or(other.memory);
         self.cpu = self.cpu.or(other.cpu);
-        self.parallel |= other.parallel;
         self.cgroup = self.cgroup.or(other.cgroup);
         self.append.extend(other.append);
         self.file.extend(other.file);
@@ -218,7 +213,6 @@ impl Boot {
             cpus: options.cpus.unwrap_or_else(|| "2".to_owned()),
             memory: options.memory.unwrap_or(768),
             cpu: options.cpu.unwrap_or_else(|| "max".to_owned()),
-            parallel: options.parallel,
             cgroup: options.cgroup.unwrap_or(Cgroup::V2),
             append: options.append,
             files,

@@ -35,8 +35,6 @@ pub(crate) struct Job {
     pub(crate) memory: u32,
     /// qemu's CPU model.
     pub(crate) cpu: String,
-    /// One thread of qemu's per CPU.
-    pub(crate) parallel: bool,
     /// How cgroups are mounted.
     pub(crate) cgroup: Cgroup,
     /// Further kernel parameters.
@@ -162,11 +160,7 @@ impl Job {
             "-M",
             "pc",
             "-accel",
-            if self.parallel {
-                "tcg,thread=multi"
-            } else {
-                "tcg,thread=single"
-            },
+            "tcg,thread=single",
             "-nodefaults",
             "-no-user-config",
         ]);

@@ -125,7 +125,6 @@ impl Recording {
             cpus: self.cpus.to_owned(),
             memory: 768,
             cpu: "max".to_owned(),
-            parallel: false,
             cgroup: self.cgroup,
             append: self.append.iter().map(|one| (*one).to_owned()).collect(),
             files: vec![
