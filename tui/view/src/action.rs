@@ -190,7 +190,7 @@ actions! {
     Top "top" ["home", "g"] in [Pane]: "", "First row";
     Bottom "bottom" ["end", "G"] in [Pane]: "", "Last row";
     Fold "fold" ["left", "h"] in [Pane]: "", "Fold the selected row, or go to its parent";
-    Unfold "unfold" ["right", "l"] in [Pane]: "", "Unfold the selected row";
+    Unfold "unfold" ["right", "l"] in [Pane]: "", "Unfold the selected row, or open it";
     FoldAll "fold-all" ["z"] in [Cores Stalls Tracing Cgroups]: "", "Fold or unfold everything";
 
     Overview "overview" ["1"] in [Pane]: "", "Pane 1: findings, the worst cores, what traces";

@@ -5,11 +5,11 @@ mod rows;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::{Model, Name};
+use stalltop_model::Model;
 
 use crate::action::{ActionId, Context};
-use crate::list::List;
-use crate::msg::{Effect, Mouse, MouseKind};
+use crate::listing::{ListPane, Listing};
+use crate::msg::{Effect, Mouse};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::theme::Role;
 use rows::{Order, Row};
@@ -58,61 +58,29 @@ pub(crate) fn stale(now_ns: u64, read_at_ns: u64) -> String {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
-    wish: rows::Wish,
-    list: List<Name>,
-    rows: Vec<Row>,
+    list: Listing<Row, Order>,
+    /// One sorted list in place of the tree.
+    flat: bool,
 }
 
-impl Cgroups {
+impl ListPane for Cgroups {
+    type Row = Row;
+    type Order = Order;
+
+    fn listing(&mut self) -> &mut Listing<Row, Order> {
+        &mut self.list
+    }
+
     fn rebuild(&mut self, scene: &Scene<'_>) {
-        self.rows = rows::build(scene.model, &self.wish, &self.list);
-        self.list
-            .set(self.rows.iter().map(|r| r.path.clone()).collect());
+        let rows = rows::build(scene.model, self.flat, &self.list);
+        self.list.set(rows);
     }
 
-    fn fold(&mut self, open: Option<bool>) -> bool {
-        let Some(row) = self.rows.get(self.list.cursor()) else {
-            return false;
-        };
-        let Some(is_open) = row.open.filter(|is| open != Some(*is)) else {
-            return false;
-        };
-        let path = row.path.clone();
-        if is_open {
-            self.wish.folded.insert(path);
-        } else {
-            self.wish.folded.remove(&path);
-        }
-        true
-    }
-
-    fn go_to_parent(&mut self) {
-        let at = self.list.cursor();
-        let Some(depth) = self.rows.get(at).map(|r| r.depth) else {
-            return;
-        };
-        if let Some(parent) = self.rows[..at].iter().rposition(|r| r.depth < depth) {
-            self.list.select(parent);
-        }
-    }
-
-    fn fold_all(&mut self) {
-        if self.wish.folded.is_empty() {
-            let inner = self
-                .rows
-                .iter()
-                .filter(|r| r.open == Some(true) && r.depth > 0);
-            self.wish.folded = inner.map(|r| r.path.clone()).collect();
-        } else {
-            self.wish.folded.clear();
-        }
-    }
-
-    fn facts(&self, scene: &Scene<'_>) -> Reply {
-        let path = self.list.selected();
+    fn enter(&mut self, scene: &Scene<'_>) -> Reply {
+        let row = self.list.selected();
         let cgroups = scene.sample().cgroups.value();
-        let found = path.zip(cgroups).and_then(|(path, cgroups)| {
-            let cgroup = cgroups.rows.iter().find(|c| c.path == *path)?;
+        let found = row.zip(cgroups).and_then(|(row, cgroups)| {
+            let cgroup = cgroups.rows.iter().find(|c| c.path == row.path)?;
             Some(draw::facts(cgroup, cgroups, scene))
         });
         found.map_or(Reply::Done, |lines| Reply::Wish(Wish::Show(lines)))
@@ -121,74 +89,30 @@ impl Cgroups {
 
 impl Pane for Cgroups {
     fn refresh(&mut self, scene: &Scene<'_>) {
-        self.list.tick();
-        self.rebuild(scene);
+        self.refresh_list(scene);
     }
 
     fn update(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
         match action {
-            ActionId::Open => return self.facts(scene),
-            ActionId::Fold => {
-                if !self.fold(Some(false)) {
-                    self.go_to_parent();
-                }
-            }
-            ActionId::Unfold => drop(self.fold(Some(true))),
-            ActionId::FoldAll => self.fold_all(),
-            ActionId::Flat => {
-                self.wish.flat = !self.wish.flat;
-                self.list.release();
-            }
-            ActionId::Sort => {
-                let at = Order::ALL.iter().position(|o| *o == self.wish.order);
-                self.wish.order = Order::ALL[at.map_or(0, |at| (at + 1) % Order::ALL.len())];
-                self.list.release();
-            }
-            ActionId::Reverse => {
-                self.wish.reverse = !self.wish.reverse;
-                self.list.release();
-            }
+            // What has others below it has figures of its own, too.
+            ActionId::Open => return self.enter(scene),
             ActionId::ReadNow => {
-                return match self.list.selected() {
-                    Some(path) => Reply::Effect(Effect::ReadCgroupNow(path.clone())),
-                    None => Reply::Done,
-                };
-            }
-            ActionId::NextMatch | ActionId::PreviousMatch => {
-                let hits: Vec<bool> = self.rows.iter().map(|r| r.hit).collect();
-                self.list.seek(action == ActionId::NextMatch, |row| {
-                    hits.get(row) == Some(&true)
+                return self.list.selected().map_or(Reply::Done, |row| {
+                    Reply::Effect(Effect::ReadCgroupNow(row.path.clone()))
                 });
             }
-            ActionId::Close if !self.wish.filter.is_empty() => self.wish.filter.clear(),
-            action => {
-                return if self.list.act(action) {
-                    Reply::Done
-                } else {
-                    Reply::NotMine
-                };
+            ActionId::Flat => {
+                self.flat = !self.flat;
+                self.list.release();
             }
+            _ => return self.act_on_list(action, scene),
         }
         self.rebuild(scene);
         Reply::Done
     }
 
     fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
-        match mouse.kind {
-            MouseKind::WheelUp => self.update(ActionId::Up, scene),
-            MouseKind::WheelDown => self.update(ActionId::Down, scene),
-            MouseKind::Drag => Reply::Done,
-            MouseKind::Press => {
-                let before = self.list.cursor();
-                if self.list.click(mouse.column, mouse.row)
-                    && self.list.cursor() == before
-                    && self.fold(None)
-                {
-                    self.rebuild(scene);
-                }
-                Reply::Done
-            }
-        }
+        self.mouse_on_list(mouse, scene)
     }
 
     fn stack(&self) -> &'static [Context] {
@@ -196,11 +120,11 @@ impl Pane for Cgroups {
     }
 
     fn filter(&mut self) -> Option<&mut String> {
-        Some(&mut self.wish.filter)
+        Some(&mut self.list.filter)
     }
 
     fn filtered(&self) -> &str {
-        &self.wish.filter
+        &self.list.filter
     }
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {

@@ -15,14 +15,13 @@ use stalltop_model::sample::CoresSource;
 
 use crate::action::{ActionId, Context};
 use crate::draw;
-use crate::list::List;
+use crate::listing::{ListPane, Listing};
 use crate::msg::{Mouse, MouseKind};
 use crate::pane::{Pane, PaneId, Reply, Scene};
-use crate::text;
 use crate::theme::Role;
 use detail::Detail;
 use marks::Marks;
-use rows::{Order, Row, RowKey, Wish};
+use rows::{Level, Order, Row, RowKey};
 
 /// The role of a delay: when it hurts.
 pub(crate) fn delay_role(ns: u64) -> Role {
@@ -55,9 +54,8 @@ fn stalls_of(cpu: u32) -> Reply {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Cores {
-    wish: Wish,
-    list: List<RowKey>,
-    rows: Vec<Row>,
+    list: Listing<Row, Order>,
+    level: Level,
     marks: Marks,
     detail: Option<Detail>,
 }
@@ -69,160 +67,92 @@ impl Cores {
         self.detail = Some(Detail::new(cpu));
     }
 
-    fn step_order(&mut self) {
-        let at = Order::ALL.iter().position(|o| *o == self.wish.order);
-        let next = at.map_or(0, |at| (at + 1) % Order::ALL.len());
-        self.wish.order = Order::ALL[next];
-        self.list.release();
-    }
-
-    fn fold(&mut self, key: RowKey, open: bool) {
-        self.wish.unfolded.retain(|k| *k != key);
-        if open {
-            self.wish.unfolded.push(key);
-        }
-    }
-
-    fn selected(&self) -> Option<&Row> {
-        self.rows.get(self.list.cursor())
-    }
-
-    /// Enter: details of a CPU, or unfold a group.
-    fn enter(&mut self) {
-        match self.list.selected().copied() {
-            Some(RowKey::Cpu(cpu)) => self.detail = Some(Detail::new(cpu)),
-            Some(key @ RowKey::Group(..)) => {
-                let open = !self.wish.unfolded.contains(&key);
-                self.fold(key, open);
-            }
-            Some(RowKey::All) | None => {}
-        }
-    }
-
-    /// The group that holds the selected CPU.
-    fn parent(&self) -> Option<RowKey> {
-        let before = self.rows.get(..self.list.cursor())?;
-        let row = self.selected()?;
-        row.inside
-            .then(|| before.iter().rev().find(|r| !r.inside).map(|r| r.key))?
-    }
-
-    fn fold_all(&mut self) {
-        if self.wish.unfolded.is_empty() {
-            let groups = self.rows.iter().map(|r| r.key);
-            self.wish.unfolded = groups.filter(|k| matches!(k, RowKey::Group(..))).collect();
-        } else {
-            self.wish.unfolded.clear();
-        }
-    }
-
     /// What stands beside the title: order, grouping, filter, scale.
     fn heading(&self, scene: &Scene<'_>) -> String {
-        let mut out = timeline::heading(self.wish.order.title(), scene);
-        if self.wish.reverse {
-            out.push_str(", reversed");
-        }
-        let level = rows::level_in_use(&scene.model.cores, self.wish.level);
-        if level != rows::Level::Cpu && self.wish.filter.is_empty() {
-            out = format!("{out} · calm ones {}", level.title());
-        }
-        if !self.wish.filter.is_empty() {
-            out = format!(
-                "{out} · filter {:?}: {} of {}",
-                text::name(&self.wish.filter, 30),
-                self.rows.len(),
-                scene.model.cores.numbers().len()
-            );
+        let mut out = timeline::heading(&self.list.order_title(), scene);
+        match self.list.filter_title() {
+            Some(filter) => {
+                let (n, of) = (self.list.hits(), scene.model.cores.numbers().len());
+                out.push_str(&format!(" · {filter}: {n} of {of}"));
+            }
+            None => match rows::level_in_use(&scene.model.cores, self.level) {
+                Level::Cpu => {}
+                level => out.push_str(&format!(" · calm ones {}", level.title())),
+            },
         }
         out
+    }
+
+    fn in_detail(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
+        let Some(detail) = &mut self.detail else {
+            return Reply::NotMine;
+        };
+        if detail.in_heat() {
+            return detail.heat_act(action, scene);
+        }
+        match action {
+            ActionId::HeatMap => detail.open_heat(),
+            ActionId::CoreStalls => return stalls_of(detail.cpu()),
+            ActionId::Close | ActionId::Fold | ActionId::Quit => self.detail = None,
+            ActionId::NextVector | ActionId::Down => detail.step(true, scene),
+            ActionId::Up => detail.step(false, scene),
+            _ => return Reply::NotMine,
+        }
+        Reply::Done
+    }
+}
+
+impl ListPane for Cores {
+    type Row = Row;
+    type Order = Order;
+
+    fn listing(&mut self) -> &mut Listing<Row, Order> {
+        &mut self.list
+    }
+
+    fn rebuild(&mut self, scene: &Scene<'_>) {
+        let window = timeline::window(scene);
+        // The timelines reach back further than what is marked.
+        let drawn = scene.model.cores.ticks().start..window.end;
+        self.marks = Marks::of(scene, &drawn);
+        let rows = rows::build(scene, self.level, &window, &self.marks, &self.list);
+        self.list.set(rows);
+    }
+
+    fn enter(&mut self, _: &Scene<'_>) -> Reply {
+        if let Some(RowKey::Cpu(cpu)) = self.list.selected().map(|row| row.key) {
+            self.detail = Some(Detail::new(cpu));
+        }
+        Reply::Done
     }
 }
 
 impl Pane for Cores {
     fn refresh(&mut self, scene: &Scene<'_>) {
-        self.list.tick();
-        let window = timeline::window(scene);
-        // The timelines reach back further than what is marked.
-        let drawn = scene.model.cores.ticks().start..window.end;
-        self.marks = Marks::of(scene, &drawn);
-        self.rows = rows::build(scene, &self.wish, &window, &self.marks, &self.list);
-        self.list.set(self.rows.iter().map(|r| r.key).collect());
+        self.refresh_list(scene);
     }
 
     fn update(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
-        if let Some(detail) = &mut self.detail {
-            if detail.in_heat() {
-                return detail.heat_act(action, scene);
-            }
-            match action {
-                ActionId::HeatMap => detail.open_heat(),
-                ActionId::CoreStalls => return stalls_of(detail.cpu()),
-                ActionId::Close | ActionId::Fold | ActionId::Quit => self.detail = None,
-                ActionId::NextVector | ActionId::Down => detail.step(true, scene),
-                ActionId::Up => detail.step(false, scene),
-                _ => return Reply::NotMine,
-            }
-            return Reply::Done;
+        if self.detail.is_some() {
+            return self.in_detail(action, scene);
         }
-        match action {
-            ActionId::Open => self.enter(),
-            ActionId::Unfold => match self.list.selected().copied() {
-                Some(key @ RowKey::Group(..)) => self.fold(key, true),
-                _ => self.enter(),
-            },
-            ActionId::Fold => match self.list.selected().copied() {
-                Some(key @ RowKey::Group(..)) => self.fold(key, false),
-                _ => {
-                    if let Some(key) = self.parent() {
-                        self.list.select_key(&key);
-                    }
-                }
-            },
-            ActionId::FoldAll => self.fold_all(),
-            ActionId::Group => self.wish.level = self.wish.level.next(),
-            ActionId::Sort => self.step_order(),
-            ActionId::Reverse => {
-                self.wish.reverse = !self.wish.reverse;
-                self.list.release();
-            }
-            ActionId::NextMatch => {
-                self.list.seek(true, |_| true);
-            }
-            ActionId::PreviousMatch => {
-                self.list.seek(false, |_| true);
-            }
-            ActionId::Close if !self.wish.filter.is_empty() => self.wish.filter.clear(),
-            action => {
-                return if self.list.act(action) {
-                    Reply::Done
-                } else {
-                    Reply::NotMine
-                };
-            }
+        if action != ActionId::Group {
+            return self.act_on_list(action, scene);
         }
-        self.refresh(scene);
+        self.level = self.level.next();
+        self.rebuild(scene);
         Reply::Done
     }
 
     fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
-        let before = self.list.cursor();
-        match mouse.kind {
-            MouseKind::Press | MouseKind::Drag if self.detail.is_some() => {
-                if let Some(detail) = &mut self.detail {
-                    detail.mouse(mouse);
-                }
+        match (&mut self.detail, mouse.kind) {
+            (None, _) => self.mouse_on_list(mouse, scene),
+            (Some(_), MouseKind::WheelUp) => self.update(ActionId::Up, scene),
+            (Some(_), MouseKind::WheelDown) => self.update(ActionId::Down, scene),
+            (Some(detail), MouseKind::Press | MouseKind::Drag) => {
+                detail.mouse(mouse);
                 Reply::Done
             }
-            MouseKind::WheelUp => self.update(ActionId::Up, scene),
-            MouseKind::WheelDown => self.update(ActionId::Down, scene),
-            MouseKind::Press if self.list.click(mouse.column, mouse.row) => {
-                if before == self.list.cursor() {
-                    self.enter();
-                    self.refresh(scene);
-                }
-                Reply::Done
-            }
-            MouseKind::Press | MouseKind::Drag => Reply::Done,
         }
     }
 
@@ -241,11 +171,11 @@ impl Pane for Cores {
     }
 
     fn filter(&mut self) -> Option<&mut String> {
-        self.detail.is_none().then_some(&mut self.wish.filter)
+        self.detail.is_none().then_some(&mut self.list.filter)
     }
 
     fn filtered(&self) -> &str {
-        &self.wish.filter
+        &self.list.filter
     }
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
@@ -285,7 +215,7 @@ impl Pane for Cores {
                 .put(say, Role::Dim);
             return;
         };
-        let panel = vectors::height(area, self.rows.len());
+        let panel = vectors::height(area, self.list.rows().len());
         let main = Rect::new(area.x, area.y, area.width, area.height - panel);
         table::render(
             scene,
@@ -294,7 +224,7 @@ impl Pane for Cores {
             &table::Table {
                 title: "CORES",
                 detail: &self.heading(scene),
-                rows: &self.rows,
+                rows: self.list.rows(),
                 view: self.list.view(table::body(main)),
                 cursor: Some(self.list.cursor()),
                 seq,
@@ -303,7 +233,7 @@ impl Pane for Cores {
         );
         if panel > 0 {
             let below = Rect::new(area.x, main.bottom(), area.width, panel);
-            vectors::render(scene, below, buf, self.selected(), seq);
+            vectors::render(scene, below, buf, self.list.selected(), seq);
         }
     }
 }

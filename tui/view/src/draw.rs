@@ -120,6 +120,12 @@ pub(crate) fn section(
     }
 }
 
+/// What is left of `area` below so many rows.
+pub(crate) fn below(area: Rect, rows: u16) -> Rect {
+    let rows = rows.min(area.height);
+    Rect::new(area.x, area.y + rows, area.width, area.height - rows)
+}
+
 /// Lays a style over a whole row of `area`.
 pub(crate) fn highlight(buf: &mut Buffer, theme: &Theme, area: Rect, row: u16, role: Role) {
     if row < area.height {

@@ -16,6 +16,7 @@ mod glyph;
 mod key;
 mod keymap;
 mod list;
+mod listing;
 mod locks;
 mod msg;
 mod overview;

@@ -22,7 +22,7 @@ use stalltop_model::model::locks::Over;
 use stalltop_model::sample::{LockWaits, Waits};
 
 use crate::action::{ActionId, Context};
-use crate::list::List;
+use crate::listing::{ListPane, Listing, after};
 use crate::msg::{FlameGraph, Mouse, MouseKind};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::text;
@@ -33,9 +33,10 @@ use rows::{By, Key, Of, Order, Row};
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
-    wish: rows::Wish,
-    list: List<Key>,
-    rows: Vec<Row>,
+    list: Listing<Row, Order>,
+    by: By,
+    /// What is counted, where a person chose.
+    of: Option<Of>,
     shown: Shown,
     detail: Option<Box<Detail>>,
 }
@@ -101,62 +102,8 @@ fn when(scene: &Scene<'_>, over: &Over<'_>) -> String {
 }
 
 impl Locks {
-    fn rebuild(&mut self, scene: &Scene<'_>) {
-        let over = over(scene);
-        // Waits where they are traced, else what tells of them.
-        let traced = over.measured_ns > 0 || over.windows == 0;
-        let of = self.wish.of.unwrap_or(match traced {
-            true => Of::Waits,
-            false => Of::Samples,
-        });
-        self.rows = rows::build(scene, &self.wish, of, &over, &self.list);
-        self.list
-            .set(self.rows.iter().map(|r| r.key.clone()).collect());
-        self.shown = Shown {
-            of: Some(of),
-            when: when(scene, &over),
-            windows: over.windows,
-            measured_ns: over.measured_ns,
-            total: over.total,
-            no_share: over.share.reason().cloned(),
-            head: watch::lines(scene, &over),
-            kinds: over.kinds.clone(),
-            samples: over.share.value().map_or(0, |s| s.samples),
-            all: match (of, self.wish.by) {
-                (Of::Waits, By::Lock) => over.locks.len(),
-                (Of::Waits, By::Stack) => over.stacks.len(),
-                (Of::Waits, By::Waiter) => over.waiters.len(),
-                (Of::Waits, By::Cpu) => over.cpus.len(),
-                (Of::Samples, _) => self.rows.len(),
-            },
-            rest: match of {
-                Of::Waits => watch::rest(self.wish.by, &over),
-                Of::Samples => String::new(),
-            },
-        };
-        if let Some(detail) = &mut self.detail {
-            detail.refresh(scene, &over);
-        }
-    }
-
     fn of(&self) -> Of {
         self.shown.of.unwrap_or(Of::Waits)
-    }
-
-    fn enter(&mut self, scene: &Scene<'_>) -> Reply {
-        match self.rows.get(self.list.cursor()) {
-            // Stacks are not kept by CPU: what else it does is known.
-            Some(Row {
-                key: Key::Cpu(cpu), ..
-            }) => return Reply::Wish(Wish::Core(*cpu)),
-            Some(row) => {
-                let mut detail = Detail::new(row, self.of());
-                detail.refresh(scene, &over(scene));
-                self.detail = Some(Box::new(detail));
-            }
-            None => {}
-        }
-        Reply::Done
     }
 
     fn in_detail(&mut self, action: ActionId) -> Reply {
@@ -173,10 +120,71 @@ impl Locks {
     }
 }
 
+impl ListPane for Locks {
+    type Row = Row;
+    type Order = Order;
+
+    fn listing(&mut self) -> &mut Listing<Row, Order> {
+        &mut self.list
+    }
+
+    fn rebuild(&mut self, scene: &Scene<'_>) {
+        let over = over(scene);
+        // Waits where they are traced, else what tells of them.
+        let traced = over.measured_ns > 0 || over.windows == 0;
+        let of = self.of.unwrap_or(match traced {
+            true => Of::Waits,
+            false => Of::Samples,
+        });
+        let rows = rows::build(scene, (of, self.by), &over, &self.list);
+        self.list.set(rows);
+        self.shown = Shown {
+            of: Some(of),
+            when: when(scene, &over),
+            windows: over.windows,
+            measured_ns: over.measured_ns,
+            total: over.total,
+            no_share: over.share.reason().cloned(),
+            head: watch::lines(scene, &over),
+            kinds: over.kinds.clone(),
+            samples: over.share.value().map_or(0, |s| s.samples),
+            all: match (of, self.by) {
+                (Of::Waits, By::Lock) => over.locks.len(),
+                (Of::Waits, By::Stack) => over.stacks.len(),
+                (Of::Waits, By::Waiter) => over.waiters.len(),
+                (Of::Waits, By::Cpu) => over.cpus.len(),
+                (Of::Samples, _) => self.list.rows().len(),
+            },
+            rest: match of {
+                Of::Waits => watch::rest(self.by, &over),
+                Of::Samples => String::new(),
+            },
+        };
+        if let Some(detail) = &mut self.detail {
+            detail.refresh(scene, &over);
+        }
+    }
+
+    fn enter(&mut self, scene: &Scene<'_>) -> Reply {
+        match self.list.selected() {
+            // Stacks are not kept by CPU: what else it does is known.
+            Some(Row {
+                key: Key::Cpu(cpu), ..
+            }) => return Reply::Wish(Wish::Core(*cpu)),
+            Some(row) => {
+                let mut detail = Detail::new(row, self.of());
+                detail.refresh(scene, &over(scene));
+                self.detail = Some(Box::new(detail));
+            }
+            None => {}
+        }
+        Reply::Done
+    }
+}
+
 impl Pane for Locks {
     fn refresh(&mut self, scene: &Scene<'_>) {
-        self.list.tick();
-        self.rebuild(scene);
+        self.refresh_list(scene);
     }
 
     fn update(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
@@ -184,66 +192,30 @@ impl Pane for Locks {
             return self.in_detail(action);
         }
         match action {
-            ActionId::Open | ActionId::Unfold => return self.enter(scene),
-            ActionId::GroupLocks => {
-                let at = By::ALL.iter().position(|by| *by == self.wish.by);
-                self.wish.by = By::ALL[at.map_or(0, |at| (at + 1) % By::ALL.len())];
-                self.list.release();
-                self.list.act(ActionId::Top);
-            }
+            ActionId::GroupLocks => self.by = after(By::ALL, self.by),
             ActionId::LockSamples => {
-                self.wish.of = Some(match self.of() {
+                self.of = Some(match self.of() {
                     Of::Waits => Of::Samples,
                     Of::Samples => Of::Waits,
                 });
-                self.list.release();
-                self.list.act(ActionId::Top);
             }
-            ActionId::Sort => {
-                let at = Order::ALL.iter().position(|o| *o == self.wish.order);
-                self.wish.order = Order::ALL[at.map_or(0, |at| (at + 1) % Order::ALL.len())];
-                self.list.release();
-            }
-            ActionId::Reverse => {
-                self.wish.reverse = !self.wish.reverse;
-                self.list.release();
-            }
-            ActionId::NextMatch => {
-                self.list.seek(true, |_| true);
-            }
-            ActionId::PreviousMatch => {
-                self.list.seek(false, |_| true);
-            }
-            ActionId::Close if !self.wish.text.is_empty() => self.wish.text.clear(),
-            action => {
-                return if self.list.act(action) {
-                    Reply::Done
-                } else {
-                    Reply::NotMine
-                };
-            }
+            _ => return self.act_on_list(action, scene),
         }
+        self.list.restart();
         self.rebuild(scene);
         Reply::Done
     }
 
     fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
-        match mouse.kind {
-            MouseKind::WheelUp => self.update(ActionId::Up, scene),
-            MouseKind::WheelDown => self.update(ActionId::Down, scene),
-            MouseKind::Press => {
-                if let Some(detail) = &mut self.detail {
-                    detail.click(mouse.column, mouse.row);
-                    return Reply::Done;
-                }
-                let before = self.list.cursor();
-                let hit = self.list.click(mouse.column, mouse.row);
-                if hit && self.list.cursor() == before {
-                    return self.enter(scene);
-                }
+        match (&mut self.detail, mouse.kind) {
+            (None, _) => self.mouse_on_list(mouse, scene),
+            (Some(_), MouseKind::WheelUp) => self.update(ActionId::Up, scene),
+            (Some(_), MouseKind::WheelDown) => self.update(ActionId::Down, scene),
+            (Some(detail), MouseKind::Press) => {
+                detail.click(mouse.column, mouse.row);
                 Reply::Done
             }
-            MouseKind::Drag => Reply::Done,
+            (Some(_), MouseKind::Drag) => Reply::Done,
         }
     }
 
@@ -256,11 +228,11 @@ impl Pane for Locks {
     }
 
     fn filter(&mut self) -> Option<&mut String> {
-        self.detail.is_none().then_some(&mut self.wish.text)
+        self.detail.is_none().then_some(&mut self.list.filter)
     }
 
     fn filtered(&self) -> &str {
-        &self.wish.text
+        &self.list.filter
     }
 
     fn full_text(&self, scene: &Scene<'_>) -> Option<Vec<String>> {

@@ -12,11 +12,12 @@ use stalltop_model::model::stalls::{self, Filter};
 
 use crate::action::{ActionId, Context};
 use crate::cores::marks::Marks;
-use crate::cores::rows::{self, Order, Row, RowKey};
+use crate::cores::rows::{self, Level, Order, Row, RowKey};
 use crate::cores::table::{self, Table};
 use crate::cores::{timeline, vectors};
 use crate::draw::{self, Pen};
 use crate::list::List;
+use crate::listing::Listing;
 use crate::msg::{Mouse, MouseKind};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::stalls::Culprits;
@@ -38,11 +39,9 @@ enum Item {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Overview {
-    wish: rows::Wish,
     list: List<Item>,
-    /// Orders the cores; its cursor is not used.
-    cores: List<RowKey>,
-    rows: Vec<Row>,
+    /// The cores among the items; its cursor follows the one of the items.
+    cores: Listing<Row, Order>,
     marks: Marks,
     culprits: Culprits,
     /// What is to be said of lock contention, if anything.
@@ -74,7 +73,7 @@ impl Overview {
 
     fn items(&self, scene: &Scene<'_>) -> Vec<Item> {
         let findings = scene.model.findings().iter().map(|f| Item::Finding(f.id));
-        let cores = self.rows.iter().map(|r| Item::Core(r.key));
+        let cores = self.cores.rows().iter().map(|r| Item::Core(r.key));
         let culprits = (0..self.culprits.len())
             .filter_map(|at| Some(Item::Culprit(self.culprits.key(at)?.clone())));
         findings
@@ -172,12 +171,12 @@ impl Pane for Overview {
         self.list.tick();
         self.cores.tick();
         let window = timeline::window(scene);
-        self.wish.order = Order::Worst;
         let drawn = scene.model.cores.ticks().start..window.end;
         self.marks = Marks::of(scene, &drawn);
         self.culprits.refresh(scene);
         self.locks = crate::locks::brief(scene);
-        self.rows = rows::build(scene, &self.wish, &window, &self.marks, &self.cores);
+        let cores = rows::build(scene, Level::Auto, &window, &self.marks, &self.cores);
+        self.cores.set(cores);
         let items = self.items(scene);
         self.list.set(items);
     }
@@ -192,16 +191,15 @@ impl Pane for Overview {
             ActionId::KprobesMaster => {
                 Reply::Wish(Wish::Plan(crate::tracing::kprobes_master(scene)))
             }
-            ActionId::Close if !self.wish.filter.is_empty() => {
-                self.wish.filter.clear();
+            ActionId::Close if !self.cores.filter.is_empty() => {
+                self.cores.filter.clear();
                 self.refresh(scene);
                 Reply::Done
             }
             action if self.list.act(action) => {
                 // The cores keep their order while the cursor is among them.
-                if let Some(Item::Core(key)) = self.list.selected().cloned() {
-                    self.cores.set(self.rows.iter().map(|r| r.key).collect());
-                    self.cores.select_key(&key);
+                if let Some(Item::Core(key)) = self.list.selected() {
+                    self.cores.select_key(key);
                 }
                 Reply::Done
             }
@@ -245,11 +243,11 @@ impl Pane for Overview {
     }
 
     fn filter(&mut self) -> Option<&mut String> {
-        Some(&mut self.wish.filter)
+        Some(&mut self.cores.filter)
     }
 
     fn filtered(&self) -> &str {
-        &self.wish.filter
+        &self.cores.filter
     }
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
@@ -292,7 +290,7 @@ impl Pane for Overview {
         self.findings(scene, upper, buf);
         let room = rest - sources - culprits;
         // Lines that the cores do not need.
-        let spare = room.saturating_sub(self.rows.len().max(1) as u16 + 2);
+        let spare = room.saturating_sub(self.cores.rows().len().max(1) as u16 + 2);
         let more = (self.culprits.len() as u16 + 1).saturating_sub(culprits);
         let grown = match culprits {
             0 => 0,
@@ -301,7 +299,7 @@ impl Pane for Overview {
         let (culprits, room) = (culprits + grown, room - grown);
         let middle = Rect {
             y: area.y + findings,
-            height: room.min(self.rows.len().max(1) as u16 + 2),
+            height: room.min(self.cores.rows().len().max(1) as u16 + 2),
             ..area
         };
         match scene.tick() {
@@ -333,7 +331,7 @@ impl Pane for Overview {
         };
         if let (1.., Some(seq)) = (panel, scene.tick()) {
             let below = Rect::new(area.x, lower.bottom(), area.width, panel);
-            vectors::render(scene, below, buf, self.rows.first(), seq);
+            vectors::render(scene, below, buf, self.cores.rows().first(), seq);
         }
         let lines = summary::render(scene, lower, buf, self.locks.as_deref());
         for (y, item) in lines {
@@ -359,23 +357,23 @@ impl Overview {
 
     fn cores_table(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, seq: u64) {
         let cursor = match self.list.selected() {
-            Some(Item::Core(key)) => self.rows.iter().position(|r| r.key == *key),
+            Some(Item::Core(key)) => self.cores.rows().iter().position(|r| r.key == *key),
             _ => None,
         };
         let body = table::body(area);
         let height = usize::from(body.height);
         let top = cursor.map_or(0, |at| (at + 1).saturating_sub(height));
-        let view = top..(top + height).min(self.rows.len());
-        let hidden = self.rows.len() - view.len();
+        let view = top..(top + height).min(self.cores.rows().len());
+        let hidden = self.cores.rows().len() - view.len();
         let mut detail: Name = timeline::heading("worst first", scene).into();
         if hidden > 0 {
             let more = format!("{detail}, {hidden} calmer rows below");
             detail = more.into();
         }
-        if !self.wish.filter.is_empty() {
-            detail = format!("filter {:?}", text::name(&self.wish.filter, 30)).into();
+        if let Some(filter) = self.cores.filter_title() {
+            detail = filter.into();
         }
-        for (y, row) in (0u16..).zip(&self.rows[view.clone()]) {
+        for (y, row) in (0u16..).zip(&self.cores.rows()[view.clone()]) {
             self.drawn
                 .borrow_mut()
                 .push((body.y + y, Item::Core(row.key)));
@@ -387,7 +385,7 @@ impl Overview {
             &Table {
                 title: "CORES",
                 detail: &detail,
-                rows: &self.rows,
+                rows: self.cores.rows(),
                 view,
                 cursor,
                 seq,

@@ -14,14 +14,14 @@ use stalltop_model::Model;
 use stalltop_model::change::Request;
 
 use crate::action::{ActionId, Context};
-use crate::list::List;
+use crate::listing::{ListPane, Listing};
 use crate::msg::{Mouse, MouseKind};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::theme::Role;
 use journal::Journal;
 pub(crate) use switch::{clear_events, kprobes_master, read_by};
 pub(crate) use tally::Tally;
-use tree::{Key, Order, Row};
+use tree::{Order, Row};
 
 /// Events and BPF programs of others that are on.
 pub(crate) fn things_on(model: &Model) -> u64 {
@@ -31,9 +31,8 @@ pub(crate) fn things_on(model: &Model) -> u64 {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Tracing {
-    wish: tree::Wish,
-    list: List<Key>,
-    rows: Vec<Row>,
+    list: Listing<Row, Order>,
+    extra: tree::Extra,
     changes: Option<Journal>,
 }
 
@@ -48,61 +47,12 @@ impl Tracing {
         self.changes = None;
     }
 
-    fn selected(&self) -> Option<&Row> {
-        self.rows.get(self.list.cursor())
-    }
-
-    fn rebuild(&mut self, scene: &Scene<'_>) {
-        self.rows = tree::build(scene, &self.wish, &self.list);
-        self.list
-            .set(self.rows.iter().map(|r| r.key.clone()).collect());
-    }
-
-    /// Folds or unfolds the selected row; `false` if it is so already, or has nothing below.
-    fn fold(&mut self, open: Option<bool>) -> bool {
-        let Some((key, is_open)) = self.selected().and_then(|r| Some((r.key.clone(), r.open?)))
-        else {
-            return false;
-        };
-        if open == Some(is_open) {
-            return false;
-        }
-        if !self.wish.toggled.remove(&key) {
-            self.wish.toggled.insert(key);
-        }
-        true
-    }
-
-    fn fold_all(&mut self) {
-        let open: Vec<Key> = self
-            .rows
-            .iter()
-            .filter(|r| r.open == Some(true))
-            .map(|r| r.key.clone())
-            .collect();
-        if open.is_empty() {
-            self.wish.toggled.clear();
-        } else {
-            self.wish.toggled.extend(open);
-        }
-    }
-
-    fn go_to_parent(&mut self) {
-        let at = self.list.cursor();
-        let Some(depth) = self.rows.get(at).map(|r| r.depth) else {
-            return;
-        };
-        if let Some(parent) = self.rows[..at].iter().rposition(|r| r.depth < depth) {
-            self.list.select(parent);
-        }
-    }
-
     /// Asks for the change that an action means on the selected row.
     fn ask(&self, action: ActionId, scene: &Scene<'_>) -> Reply {
         let asked = match action {
             ActionId::ClearSetEvent => clear_events(scene),
             ActionId::KprobesMaster => Ok(kprobes_master(scene)),
-            _ => switch::request(action, self.selected(), scene),
+            _ => switch::request(action, self.list.selected(), scene),
         };
         match asked {
             Ok(request) => Reply::Wish(Wish::Plan(request)),
@@ -137,10 +87,29 @@ impl Tracing {
     }
 }
 
+impl ListPane for Tracing {
+    type Row = Row;
+    type Order = Order;
+
+    fn listing(&mut self) -> &mut Listing<Row, Order> {
+        &mut self.list
+    }
+
+    fn rebuild(&mut self, scene: &Scene<'_>) {
+        let rows = tree::build(scene, self.extra, &self.list);
+        self.list.set(rows);
+    }
+
+    fn enter(&mut self, scene: &Scene<'_>) -> Reply {
+        self.list.selected().map_or(Reply::Done, |row| {
+            Reply::Wish(Wish::Show(facts::of(row, scene)))
+        })
+    }
+}
+
 impl Pane for Tracing {
     fn refresh(&mut self, scene: &Scene<'_>) {
-        self.list.tick();
-        self.rebuild(scene);
+        self.refresh_list(scene);
         if let Some(journal) = &mut self.changes {
             journal.refresh(scene.model);
         }
@@ -151,39 +120,8 @@ impl Pane for Tracing {
             return self.journal(action, scene).unwrap_or(Reply::NotMine);
         }
         match action {
-            ActionId::Open => {
-                if !self.fold(None) {
-                    return match self.selected() {
-                        Some(row) => Reply::Wish(Wish::Show(facts::of(row, scene))),
-                        None => Reply::Done,
-                    };
-                }
-            }
-            ActionId::Fold => {
-                if !self.fold(Some(false)) {
-                    self.go_to_parent();
-                }
-            }
-            ActionId::Unfold => drop(self.fold(Some(true))),
-            ActionId::FoldAll => self.fold_all(),
-            ActionId::ShowOurs => self.wish.show_ours = !self.wish.show_ours,
-            ActionId::ShowKprobes => self.wish.show_kprobes = !self.wish.show_kprobes,
-            ActionId::Sort => {
-                let at = Order::ALL.iter().position(|o| *o == self.wish.order);
-                self.wish.order = Order::ALL[at.map_or(0, |at| (at + 1) % Order::ALL.len())];
-                self.list.release();
-            }
-            ActionId::Reverse => {
-                self.wish.reverse = !self.wish.reverse;
-                self.list.release();
-            }
-            ActionId::NextMatch | ActionId::PreviousMatch => {
-                let hits: Vec<bool> = self.rows.iter().map(|r| r.hit).collect();
-                self.list.seek(action == ActionId::NextMatch, |row| {
-                    hits.get(row) == Some(&true)
-                });
-            }
-            ActionId::Close if !self.wish.filter.is_empty() => self.wish.filter.clear(),
+            ActionId::ShowOurs => self.extra.ours = !self.extra.ours,
+            ActionId::ShowKprobes => self.extra.kprobes = !self.extra.kprobes,
             ActionId::Switch
             | ActionId::SwitchSystem
             | ActionId::ClearSetEvent
@@ -192,35 +130,22 @@ impl Pane for Tracing {
             | ActionId::Tracer
             | ActionId::Remove
             | ActionId::StopHolder => return self.ask(action, scene),
-            action => {
-                return if self.list.act(action) {
-                    Reply::Done
-                } else {
-                    Reply::NotMine
-                };
-            }
+            _ => return self.act_on_list(action, scene),
         }
         self.rebuild(scene);
         Reply::Done
     }
 
     fn mouse(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
-        match mouse.kind {
-            MouseKind::WheelUp => self.update(ActionId::Up, scene),
-            MouseKind::WheelDown => self.update(ActionId::Down, scene),
-            MouseKind::Drag => Reply::Done,
-            MouseKind::Press => {
-                if let Some(journal) = &mut self.changes {
-                    journal.list.click(mouse.column, mouse.row);
-                    return Reply::Done;
-                }
-                let before = self.list.cursor();
-                if self.list.click(mouse.column, mouse.row) && self.list.cursor() == before {
-                    self.fold(None);
-                    self.rebuild(scene);
-                }
+        match (&mut self.changes, mouse.kind) {
+            (None, _) => self.mouse_on_list(mouse, scene),
+            (Some(journal), MouseKind::Press) => {
+                journal.list.click(mouse.column, mouse.row);
                 Reply::Done
             }
+            (Some(_), MouseKind::WheelUp) => self.update(ActionId::Up, scene),
+            (Some(_), MouseKind::WheelDown) => self.update(ActionId::Down, scene),
+            (Some(_), MouseKind::Drag) => Reply::Done,
         }
     }
 
@@ -233,11 +158,11 @@ impl Pane for Tracing {
     }
 
     fn filter(&mut self) -> Option<&mut String> {
-        self.changes.is_none().then_some(&mut self.wish.filter)
+        self.changes.is_none().then_some(&mut self.list.filter)
     }
 
     fn filtered(&self) -> &str {
-        &self.wish.filter
+        &self.list.filter
     }
 
     fn render(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {

@@ -35,15 +35,10 @@ impl super::Cgroups {
                 return;
             }
         };
-        let mut detail = if self.wish.flat { "flat, " } else { "tree, " }.to_owned();
-        detail.push_str(self.wish.order.title());
-        if !self.wish.filter.is_empty() {
-            let hits = self.rows.iter().filter(|r| r.hit).count();
-            detail = format!(
-                "filter {:?}: {hits} of {}",
-                text::name(&self.wish.filter, 30),
-                cgroups.rows.len()
-            );
+        let shape = if self.flat { "flat" } else { "tree" };
+        let mut detail = format!("{shape}, {}", self.list.order_title());
+        if let Some(filter) = self.list.filter_title() {
+            detail = format!("{filter}: {} of {}", self.list.hits(), cgroups.rows.len());
         }
         if scene.past().is_some() {
             let of = text::clock(scene.sample().wall_ns);
@@ -59,26 +54,15 @@ impl super::Cgroups {
         let used = 1 + summary(scene, cgroups, area, buf);
         let columns = Columns::of(area.width, cgroups.layout);
         heading(scene, area, buf, used, &columns);
-        let top = (used + 1).min(area.height);
-        let body = Rect::new(area.x, area.y + top, area.width, area.height - top);
-        let view = self.list.view(body);
-        for (y, (i, row)) in (0u16..).zip(
-            self.rows
-                .iter()
-                .enumerate()
-                .skip(view.start)
-                .take(view.len()),
-        ) {
+        let body = draw::below(area, used + 1);
+        self.list.draw(scene, body, buf, |buf, y, row| {
             // Rows belong to the sample they were made from; a later one has fewer at worst.
             if let Some(cgroup) = cgroups.rows.get(row.at).filter(|c| c.path == row.path) {
-                line(scene, body, buf, y, (row, cgroup), self.wish.flat, &columns);
+                line(scene, body, buf, y, (row, cgroup), self.flat, &columns);
             }
-            if i == self.list.cursor() {
-                draw::highlight(buf, theme, body, y, Role::Cursor);
-            }
-        }
-        if self.rows.is_empty() {
-            let say = if self.wish.filter.is_empty() {
+        });
+        if self.list.rows().is_empty() {
+            let say = if self.list.filter.is_empty() {
                 "no memory cgroup"
             } else {
                 "nothing matches the filter"
@@ -259,15 +243,15 @@ fn line(
         _ => "✖",
     };
     pen.put(mark, read_role(slow));
-    let indent = usize::from(row.depth.min(20)) * 2;
+    let indent = usize::from(row.place.depth.min(20)) * 2;
     let indent = indent.min(columns.name / 2);
-    let fold = match row.open {
+    let fold = match row.place.open {
         Some(true) => "▾ ",
         Some(false) => "▸ ",
         None => "  ",
     };
     pen.put(if flat { "  " } else { "" }, Role::Line);
-    let name = if flat || row.depth == 0 {
+    let name = if flat || row.place.depth == 0 {
         text::path(&cgroup.path, columns.name).into_owned()
     } else {
         let last = cgroup.path.rsplit('/').next().unwrap_or(&cgroup.path);
@@ -277,7 +261,11 @@ fn line(
         pen.gap(indent).put(fold, Role::Line);
     }
     let room = columns.name.saturating_sub(if flat { 0 } else { indent });
-    pen.left(&name, room, if row.hit { Role::Text } else { Role::Dim });
+    pen.left(
+        &name,
+        room,
+        if row.place.hit { Role::Text } else { Role::Dim },
+    );
     if columns.owner > 0 {
         // Where the path tells no owner, it would only be repeated.
         let owner = if matches!(cgroup.owner.kind, OwnerKind::Root | OwnerKind::Other) {

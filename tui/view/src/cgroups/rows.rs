@@ -1,11 +1,9 @@
 //! Which cgroups have a row, and in what order.
 
-use std::collections::HashSet;
-
 use stalltop_model::sample::{Cgroup, Cgroups};
 use stalltop_model::{Model, Name};
 
-use crate::list::List;
+use crate::listing::{Listed, Listing, Place, SortOrder};
 use crate::pane::matches;
 
 /// Sort orders.
@@ -24,8 +22,8 @@ pub(crate) enum Order {
     Path,
 }
 
-impl Order {
-    pub(crate) const ALL: [Self; 5] = [
+impl SortOrder for Order {
+    const ALL: &'static [Self] = &[
         Self::Read,
         Self::Zombies,
         Self::Memory,
@@ -33,7 +31,7 @@ impl Order {
         Self::Path,
     ];
 
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Read => "slowest read first",
             Self::Zombies => "most zombies first",
@@ -42,7 +40,9 @@ impl Order {
             Self::Path => "by path",
         }
     }
+}
 
+impl Order {
     fn key(self, cgroup: &Cgroup) -> u64 {
         let known = |n: Option<u64>| n.map_or(0, |n| n + 1);
         match self {
@@ -59,96 +59,89 @@ impl Order {
     }
 }
 
-/// What a person asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
-    pub order: Order,
-    pub reverse: bool,
-    pub filter: String,
-    pub flat: bool,
-    pub folded: HashSet<Name>,
-}
-
 /// One line.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub path: Name,
     /// Position in the sample's rows.
     pub at: usize,
-    pub depth: u16,
-    /// For what has cgroups below it: whether they are shown.
-    pub open: Option<bool>,
-    /// Whether it matches the filter itself, not only something below it.
-    pub hit: bool,
+    pub place: Place,
 }
 
+impl Listed for Row {
+    type Key = Name;
+
+    fn key(&self) -> Name {
+        self.path.clone()
+    }
+
+    fn place(&self) -> Place {
+        self.place
+    }
+}
+
+/// The list that the rows are for: its order, filter and folds.
+type Asked = Listing<Row, Order>;
+
 /// All rows, in order.
-pub(crate) fn build(model: &Model, wish: &Wish, list: &List<Name>) -> Vec<Row> {
+pub(crate) fn build(model: &Model, as_list: bool, asked: &Asked) -> Vec<Row> {
     let Some(cgroups) = model.now().cgroups.value() else {
         return Vec::new();
     };
-    let filter = wish.filter.to_lowercase();
+    let filter = asked.filter.to_lowercase();
     let hits: Vec<bool> = cgroups
         .rows
         .iter()
         .map(|c| matches(&c.path, &filter) || matches(&c.owner.name, &filter))
         .collect();
-    if wish.flat {
-        flat(cgroups, wish, list, &hits)
+    if as_list {
+        flat(cgroups, asked, &hits)
     } else {
-        tree(cgroups, wish, list, &hits)
+        tree(cgroups, asked, &hits)
     }
 }
 
 /// The order of siblings, or of all: as held while the cursor moves, else as asked for.
-fn sort(
-    rows: &mut [usize],
-    cgroups: &Cgroups,
-    wish: &Wish,
-    list: &List<Name>,
-    of: impl Fn(usize) -> u64,
-) {
+fn sort(rows: &mut [usize], cgroups: &Cgroups, asked: &Asked, of: impl Fn(usize) -> u64) {
     rows.sort_by_cached_key(|at| {
         let path = &cgroups.rows[*at].path;
-        let held = list.held(path).unwrap_or(usize::MAX);
-        let key = if wish.reverse {
+        let held = asked.held(path);
+        let key = if asked.reverse {
             of(*at)
         } else {
             u64::MAX - of(*at)
         };
         (held, key, path.clone())
     });
-    if wish.reverse && wish.order == Order::Path {
+    if asked.reverse && asked.order == Order::Path {
         rows.reverse();
     }
 }
 
-fn flat(cgroups: &Cgroups, wish: &Wish, list: &List<Name>, hits: &[bool]) -> Vec<Row> {
+fn flat(cgroups: &Cgroups, asked: &Asked, hits: &[bool]) -> Vec<Row> {
     let mut rows: Vec<usize> = (0..cgroups.rows.len()).filter(|at| hits[*at]).collect();
-    sort(&mut rows, cgroups, wish, list, |at| {
-        wish.order.key(&cgroups.rows[at])
+    sort(&mut rows, cgroups, asked, |at| {
+        asked.order.key(&cgroups.rows[at])
     });
     rows.into_iter()
         .map(|at| Row {
             path: cgroups.rows[at].path.clone(),
             at,
-            depth: 0,
-            open: None,
-            hit: true,
+            place: Place::default(),
         })
         .collect()
 }
 
 /// Subtrees stand where their worst member would: a slow child is not hidden below a
 /// fast parent.
-fn tree(cgroups: &Cgroups, wish: &Wish, list: &List<Name>, hits: &[bool]) -> Vec<Row> {
+fn tree(cgroups: &Cgroups, asked: &Asked, hits: &[bool]) -> Vec<Row> {
     let n = cgroups.rows.len();
     let parent = |at: usize| {
         let p = cgroups.rows[at].parent? as usize;
         // Parents stand before their children; anything else would not end.
         (p < at).then_some(p)
     };
-    let mut worst: Vec<u64> = cgroups.rows.iter().map(|c| wish.order.key(c)).collect();
+    let mut worst: Vec<u64> = cgroups.rows.iter().map(|c| asked.order.key(c)).collect();
     let mut kept = hits.to_vec();
     for at in (0..n).rev() {
         if let Some(p) = parent(at) {
@@ -164,23 +157,25 @@ fn tree(cgroups: &Cgroups, wish: &Wish, list: &List<Name>, hits: &[bool]) -> Vec
             None => roots.push(at),
         }
     }
-    sort(&mut roots, cgroups, wish, list, |at| worst[at]);
+    sort(&mut roots, cgroups, asked, |at| worst[at]);
     let mut out = Vec::with_capacity(n);
     let mut stack: Vec<(usize, u16)> = roots.into_iter().rev().map(|at| (at, 0)).collect();
     while let Some((at, depth)) = stack.pop() {
         let path = cgroups.rows[at].path.clone();
         let mut below = std::mem::take(&mut children[at]);
         // A filter unfolds everything.
-        let open = !wish.filter.is_empty() || !wish.folded.contains(&path);
+        let open = !asked.filter.is_empty() || asked.is_open(&path, true);
         out.push(Row {
             path,
             at,
-            depth,
-            open: (!below.is_empty()).then_some(open),
-            hit: hits[at],
+            place: Place {
+                depth,
+                open: (!below.is_empty()).then_some(open),
+                hit: hits[at],
+            },
         });
         if open {
-            sort(&mut below, cgroups, wish, list, |at| worst[at]);
+            sort(&mut below, cgroups, asked, |at| worst[at]);
             stack.extend(below.into_iter().rev().map(|at| (at, depth + 1)));
         }
     }

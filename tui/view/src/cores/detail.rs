@@ -7,7 +7,7 @@ use stalltop_model::model::cores::CpuTick;
 use stalltop_model::sample::{CpuSample, Vector};
 
 use crate::action::ActionId;
-use crate::draw::{self, Pen};
+use crate::draw::{self, Pen, below};
 use crate::glyph;
 use crate::msg::Mouse;
 use crate::pane::{Reply, Scene, Wish};
@@ -332,11 +332,6 @@ impl Detail {
 
 fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| NONE.into(), |s| format!("{} %", text::percent(s)))
-}
-
-fn below(area: Rect, rows: u16) -> Rect {
-    let rows = rows.min(area.height);
-    Rect::new(area.x, area.y + rows, area.width, area.height - rows)
 }
 
 /// ksoftirqd and the packet backlog, one line each.

@@ -7,7 +7,7 @@ use stalltop_model::model::cores::CoresModel;
 use stalltop_model::sample::Vector;
 
 use super::marks::Marks;
-use crate::list::List;
+use crate::listing::{Listed, Listing, Place, SortOrder};
 use crate::pane::{Scene, matches};
 
 /// From so many CPUs on, calm ones are grouped.
@@ -86,8 +86,8 @@ pub(crate) enum Order {
     Number,
 }
 
-impl Order {
-    pub(crate) const ALL: [Self; 7] = [
+impl SortOrder for Order {
+    const ALL: &'static [Self] = &[
         Self::Worst,
         Self::Delay,
         Self::Share,
@@ -97,7 +97,7 @@ impl Order {
         Self::Number,
     ];
 
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Worst => "worst first",
             Self::Delay => "by delay",
@@ -119,7 +119,28 @@ pub(crate) struct Row {
     pub figures: Figures,
     /// Inside an unfolded group.
     pub inside: bool,
+    /// For a group: whether its CPUs are shown.
+    pub open: Option<bool>,
 }
+
+impl Listed for Row {
+    type Key = RowKey;
+
+    fn key(&self) -> RowKey {
+        self.key
+    }
+
+    fn place(&self) -> Place {
+        Place {
+            depth: self.inside.into(),
+            open: self.open,
+            ..Place::default()
+        }
+    }
+}
+
+/// The list that the rows are for: its order, filter and folds.
+type Asked = Listing<Row, Order>;
 
 /// What a row shows of the tick and the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -258,16 +279,6 @@ impl Figures {
     }
 }
 
-/// What a person asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
-    pub level: Level,
-    pub order: Order,
-    pub reverse: bool,
-    pub filter: String,
-    pub unfolded: Vec<RowKey>,
-}
-
 /// Groups of a level by the numbers that name them, ascending. A core is named by its
 /// lowest CPU, as `core_id` is unique only within its package.
 fn groups(cores: &CoresModel, level: Level) -> Vec<(u32, Vec<usize>)> {
@@ -311,18 +322,18 @@ pub(crate) fn level_in_use(cores: &CoresModel, wish: Level) -> Level {
 /// The rows, in order: all CPUs together, the CPUs that stand out, then groups or CPUs.
 pub(crate) fn build(
     scene: &Scene<'_>,
-    wish: &Wish,
+    level: Level,
     window: &Range<u64>,
     marks: &Marks,
-    list: &List<RowKey>,
+    asked: &Asked,
 ) -> Vec<Row> {
     let cores = &scene.model.cores;
     let Some(seq) = scene.tick() else {
         return Vec::new();
     };
-    let level = level_in_use(cores, wish.level);
+    let level = level_in_use(cores, level);
     let n = cores.numbers().len();
-    let filter = wish.filter.to_lowercase();
+    let filter = asked.filter.to_lowercase();
     let watched = scene.sample().stalls.value().map(|_| marks);
     let all: Vec<Figures> = (0..n)
         .map(|row| figures(cores, row, seq, window, watched))
@@ -332,6 +343,7 @@ pub(crate) fn build(
         members: vec![row],
         figures: all.get(row).copied().unwrap_or_default(),
         inside,
+        open: None,
     };
     let mut single: Vec<Row> = Vec::new();
     let mut grouped: Vec<Row> = Vec::new();
@@ -347,15 +359,19 @@ pub(crate) fn build(
                 .map(|row| alone(row, false))
                 .filter(|row| row.figures.badness() > 0),
         );
-        grouped.extend(groups(cores, level).into_iter().map(|(name, members)| Row {
-            key: RowKey::Group(level, name),
-            figures: together(&all, &members),
-            members,
-            inside: false,
+        grouped.extend(groups(cores, level).into_iter().map(|(name, members)| {
+            let key = RowKey::Group(level, name);
+            Row {
+                key,
+                figures: together(&all, &members),
+                members,
+                inside: false,
+                open: Some(asked.is_open(&key, false)),
+            }
         }));
     }
-    sort(&mut single, wish, list);
-    sort(&mut grouped, wish, list);
+    sort(&mut single, asked);
+    sort(&mut grouped, asked);
     let mut out = Vec::new();
     if n > 1 && filter.is_empty() {
         let members: Vec<usize> = (0..n).collect();
@@ -364,17 +380,17 @@ pub(crate) fn build(
             figures: together(&all, &members),
             members,
             inside: false,
+            open: None,
         });
     }
     let shown: Vec<RowKey> = single.iter().map(|row| row.key).collect();
     out.extend(single);
     for group in grouped {
-        let open = wish.unfolded.contains(&group.key);
         let mut inner: Vec<Row> = Vec::new();
-        if open {
+        if group.open == Some(true) {
             inner.extend(group.members.iter().map(|m| alone(*m, true)));
             inner.retain(|row| !shown.contains(&row.key));
-            sort(&mut inner, wish, list);
+            sort(&mut inner, asked);
         }
         out.push(group);
         out.extend(inner);
@@ -382,16 +398,16 @@ pub(crate) fn build(
     out
 }
 
-/// Sorts rows as wished, but while the cursor moves as they stood.
-fn sort(rows: &mut [Row], wish: &Wish, list: &List<RowKey>) {
+/// Sorts rows as asked for, but while the cursor moves as they stood.
+fn sort(rows: &mut [Row], asked: &Asked) {
     rows.sort_by_cached_key(|row| {
-        let held = list.held(&row.key).unwrap_or(usize::MAX);
-        let worst_first = u64::MAX - row.figures.sort_key(wish.order);
+        let held = asked.held(&row.key);
+        let worst_first = u64::MAX - row.figures.sort_key(asked.order);
         let number = match row.key {
             RowKey::All => 0,
             RowKey::Group(_, n) | RowKey::Cpu(n) => u64::from(n),
         };
-        if wish.reverse {
+        if asked.reverse {
             (held, u64::MAX - worst_first, u64::MAX - number)
         } else {
             (held, worst_first, number)

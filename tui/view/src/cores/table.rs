@@ -80,8 +80,7 @@ fn name_width(width: u16) -> usize {
 
 /// Where the rows are, below title and headings.
 pub(crate) fn body(area: Rect) -> Rect {
-    let top = 2.min(area.height);
-    Rect::new(area.x, area.y + top, area.width, area.height - top)
+    draw::below(area, 2)
 }
 
 /// Draws title, headings and rows.

@@ -5,13 +5,14 @@ use ratatui::layout::Rect;
 use stalltop_model::sample::LockWaits;
 
 use crate::action::ActionId;
-use crate::draw::{self, Pen};
+use crate::draw::{self, Pen, below};
 use crate::glyph;
+use crate::listing::SortOrder;
 use crate::pane::{PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
-use super::rows::{By, HISTORY, Of, Order, Row, Wish};
+use super::rows::{By, HISTORY, Of, Order, Row};
 use super::{Locks, Shown, names, watch};
 
 /// Rows from which on what is hidden is told with its reasons.
@@ -99,17 +100,17 @@ impl Locks {
             .put(label, Role::Dim)
             .put(&names, Role::Warning);
         // Of a CPU there are no details.
-        if all <= room && !self.rows.is_empty() && self.wish.by != By::Cpu {
+        if all <= room && !self.list.rows().is_empty() && self.by != By::Cpu {
             pen.put(&hint, Role::Faint);
         }
     }
 
     fn table(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
-        if self.rows.is_empty() {
+        if self.list.rows().is_empty() {
             self.none(scene, area, buf);
             return;
         }
-        let columns = Columns::of(area.width, self.of(), &self.wish);
+        let columns = Columns::of(area.width, self.of(), (self.by, self.list.order));
         let mut body = area;
         // One scale for all rows, printed above them.
         let top = self.top();
@@ -117,39 +118,37 @@ impl Locks {
             columns.headings(scene, area, buf, top);
             body = below(area, 1);
         }
-        let view = self.list.view(body);
-        let rows = self.rows.iter().enumerate();
-        for (y, (at, row)) in (0u16..).zip(rows.skip(view.start).take(view.len())) {
+        self.list.draw(scene, body, buf, |buf, y, row| {
             let mut pen = Pen::new(buf, scene.theme, body, y);
             self.line(&mut pen, row, &columns, top);
-            if at == self.list.cursor() {
-                draw::highlight(buf, scene.theme, body, y, Role::Cursor);
-            }
-        }
+        });
     }
 
     /// The most that any row waited per second in a window.
     fn top(&self) -> f32 {
-        let all = self.rows.iter().flat_map(|r| r.history.iter().flatten());
+        let all = self
+            .list
+            .rows()
+            .iter()
+            .flat_map(|r| r.history.iter().flatten());
         all.fold(0.0, |most, x| x.max(most))
     }
 
     fn heading(&self, scene: &Scene<'_>) -> String {
         let mut parts: Vec<String> = Vec::new();
         let what = match self.of() {
-            Of::Waits => format!("{}, {}", self.wish.order.title(), self.wish.by.title()),
-            Of::Samples => format!("most samples, {}", self.wish.by.title()),
+            Of::Waits => format!("{}, {}", self.list.order.title(), self.by.title()),
+            Of::Samples => format!("most samples, {}", self.by.title()),
         };
-        let reversed = if self.wish.reverse { ", reversed" } else { "" };
+        let reversed = if self.list.reverse { ", reversed" } else { "" };
         parts.push(format!("{what}{reversed}"));
         if scene.sample().locks.value().is_some() && !self.shown.when.is_empty() {
             parts.push(self.shown.when.clone());
         }
-        if !self.wish.text.is_empty() {
+        if let Some(filter) = self.list.filter_title() {
             parts.push(format!(
-                "filter {:?}: {} of {}",
-                text::name(&self.wish.text, 30),
-                self.rows.len(),
+                "{filter}: {} of {}",
+                self.list.hits(),
                 self.shown.all
             ));
         }
@@ -172,7 +171,7 @@ impl Locks {
     /// What stands where no row does.
     fn none(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         let mut pen = Pen::new(buf, scene.theme, area, 1);
-        if !self.wish.text.is_empty() {
+        if !self.list.filter.is_empty() {
             pen.gap(3).put("nothing matches", Role::Dim);
             return;
         }
@@ -283,11 +282,6 @@ fn heat(cpus: f64) -> Role {
         s if s >= 0.01 => Role::Notice,
         _ => Role::Text,
     }
-}
-
-fn below(area: Rect, rows: u16) -> Rect {
-    let rows = rows.min(area.height);
-    Rect::new(area.x, area.y + rows, area.width, area.height - rows)
 }
 
 /// Draws a line in one row, or in two if there are so many; gives how many.
@@ -408,8 +402,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn of(width: u16, of: Of, wish: &Wish) -> Self {
-        let by = wish.by;
+    fn of(width: u16, of: Of, (by, order): (By, Order)) -> Self {
         let wide = usize::from(width).saturating_sub(2);
         let waits = of == Of::Waits;
         let waiter = match (by, width) {
@@ -420,7 +413,7 @@ impl Columns {
         };
         // One of the two makes room for the waiter, never that which rows are sorted by.
         let narrow = waits && waiter > 0 && width < 100;
-        let by_longest = wish.order == Order::Longest;
+        let by_longest = order == Order::Longest;
         let mut out = Self {
             of,
             by,

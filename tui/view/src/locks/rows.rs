@@ -9,7 +9,7 @@ use stalltop_model::model::locks::{LockSum, Over, ShareStackSum, ShareSum, Stack
 use stalltop_model::sample::{LockKind, LockStack, Locks, ShareStack, Waits};
 use stalltop_model::{Name, printable};
 
-use crate::list::List;
+use crate::listing::{Listed, Listing, SortOrder};
 use crate::pane::{Scene, matches};
 
 use super::names;
@@ -32,7 +32,7 @@ pub(super) enum By {
 }
 
 impl By {
-    pub(super) const ALL: [Self; 4] = [Self::Lock, Self::Stack, Self::Waiter, Self::Cpu];
+    pub(super) const ALL: &[Self] = &[Self::Lock, Self::Stack, Self::Waiter, Self::Cpu];
 
     pub(super) fn title(self) -> &'static str {
         match self {
@@ -55,7 +55,7 @@ pub(super) enum Of {
 
 /// Sort orders; of samples there is one only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     #[default]
     Wait,
     Count,
@@ -63,10 +63,10 @@ pub(super) enum Order {
     Mean,
 }
 
-impl Order {
-    pub(super) const ALL: [Self; 4] = [Self::Wait, Self::Count, Self::Longest, Self::Mean];
+impl SortOrder for Order {
+    const ALL: &'static [Self] = &[Self::Wait, Self::Count, Self::Longest, Self::Mean];
 
-    pub(super) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Wait => "most wait",
             Self::Count => "most often",
@@ -74,7 +74,9 @@ impl Order {
             Self::Mean => "longest mean",
         }
     }
+}
 
+impl Order {
     fn of(self, waits: &Waits) -> (u64, u64) {
         let first = match self {
             Self::Wait => waits.wait_ns,
@@ -88,7 +90,7 @@ impl Order {
 
 /// What the cursor sticks to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// A lock: kind, address, name.
     Lock(LockKind, u64, Option<Name>),
     /// A lock function that samples were in, or behind which a lock is suspected.
@@ -153,7 +155,7 @@ impl Key {
 
 /// One line of the table.
 #[derive(Clone, Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub key: Key,
     /// The lock's kind; empty where there are several.
     pub kind: &'static str,
@@ -173,32 +175,27 @@ pub(super) struct Row {
     pub history: Vec<Option<f32>>,
 }
 
-/// What a person asked for.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Wish {
-    pub by: By,
-    pub order: Order,
-    pub reverse: bool,
-    /// What is typed after `/`.
-    pub text: String,
-    /// What is counted, where a person chose.
-    pub of: Option<Of>,
+impl Listed for Row {
+    type Key = Key;
+
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
 }
 
 /// The rows, in order.
 pub(super) fn build(
     scene: &Scene<'_>,
-    wish: &Wish,
-    of: Of,
+    (of, by): (Of, By),
     over: &Over<'_>,
-    list: &List<Key>,
+    asked: &Listing<Row, Order>,
 ) -> Vec<Row> {
     let mut rows = match (of, over.share.value()) {
-        (Of::Waits, _) => waits(scene, wish.by, over),
-        (Of::Samples, Some(share)) => samples(scene, wish.by, share),
+        (Of::Waits, _) => waits(scene, by, over),
+        (Of::Samples, Some(share)) => samples(scene, by, share),
         (Of::Samples, None) => Vec::new(),
     };
-    let text = wish.text.to_lowercase();
+    let text = asked.filter.to_lowercase();
     if !text.is_empty() {
         let mut label = String::new();
         rows.retain(|row| {
@@ -214,12 +211,12 @@ pub(super) fn build(
     }
     // Equal ones keep the order that the sum has given them.
     rows.sort_by_cached_key(|row| {
-        let held = list.held(&row.key).unwrap_or(usize::MAX);
-        let (first, second) = wish.order.of(&row.waits);
+        let held = asked.held(&row.key);
+        let (first, second) = asked.order.of(&row.waits);
         let down = (u64::MAX - first, u64::MAX - second);
         // What was seen in a lock comes before what is only suspected.
         let suspected = of == Of::Samples && row.suspected;
-        let order = if wish.reverse { (first, second) } else { down };
+        let order = if asked.reverse { (first, second) } else { down };
         (held, suspected, order)
     });
     if of == Of::Waits {

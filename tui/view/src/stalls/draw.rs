@@ -8,7 +8,8 @@ use stalltop_model::{Name, Reason, printable};
 
 use crate::action::{ActionId, Context};
 use crate::cores::{delay_mark, delay_role};
-use crate::draw::{self, Pen};
+use crate::draw::{self, Pen, below};
+use crate::listing::SortOrder;
 use crate::pane::{PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
@@ -60,55 +61,48 @@ impl Stalls {
                 };
                 let about = ("stalls are not watched", reason, instead);
                 y += draw::missing(buf, theme, area, y, about);
-                if self.rows.is_empty() {
+                if self.list.rows().is_empty() {
                     let rest = below(area, y + 1);
                     instead::render(scene, rest, buf, &self.late);
                     return;
                 }
             }
         }
-        if self.rows.is_empty() {
+        if self.list.rows().is_empty() {
             self.none(scene, below(area, y), buf);
             return;
         }
         let columns = Columns::of(area.width);
-        if self.wish.by.is_none() || area.height > 8 {
+        if self.narrow.by.is_none() || area.height > 8 {
             self.headings(scene, area, buf, y, &columns);
             y += 1;
         }
         let body = below(area, y);
-        let view = self.list.view(body);
-        let rows = self.rows.iter().enumerate();
-        for (y, (at, row)) in (0u16..).zip(rows.skip(view.start).take(view.len())) {
-            match row {
-                Row::Stall {
-                    stall,
-                    inside,
-                    again,
-                } => {
-                    let place = match (again, inside) {
-                        (true, _) => "=",
-                        (false, true) => "│",
-                        (false, false) => " ",
-                    };
-                    stall_line(scene, body, buf, y, (stall, place), &columns);
-                }
-                Row::Group { group, open } => group_line(scene, body, buf, y, group, *open),
+        self.list.draw(scene, body, buf, |buf, y, row| match row {
+            Row::Stall {
+                stall,
+                inside,
+                again,
+            } => {
+                let place = match (again, inside) {
+                    (true, _) => "=",
+                    (false, true) => "│",
+                    (false, false) => " ",
+                };
+                stall_line(scene, body, buf, y, (stall, place), &columns);
             }
-            if at == self.list.cursor() {
-                draw::highlight(buf, theme, body, y, Role::Cursor);
-            }
-        }
+            Row::Group { group, open } => group_line(scene, body, buf, y, group, *open),
+        });
     }
 
     /// Order, grouping and what narrows the list down.
     fn heading(&self, scene: &Scene<'_>) -> String {
-        let mut out = match (self.wish.by, self.wish.order) {
+        let mut out = match (self.narrow.by, self.list.order) {
             (None, order) => order.title().to_owned(),
             (Some(by), Order::Newest) => format!("by {}, most first", by.as_str()),
             (Some(by), Order::Worst) => format!("by {}, worst first", by.as_str()),
         };
-        if self.wish.reverse {
+        if self.list.reverse {
             out.push_str(", reversed");
         }
         out.push_str(&format!(" · {}", text::count(self.tally.shown)));
@@ -116,16 +110,16 @@ impl Stalls {
         if dropped > 0 {
             out.push_str(&format!(" ({} older ones dropped)", text::count(dropped)));
         }
-        if self.wish.is_narrow() {
+        if self.narrow.is_narrow() {
             let key = scene.key(&[Context::Stalls], ActionId::LikeThis);
-            out.push_str(&format!(" · only {} ({key}: all)", only(&self.wish.filter)));
-        }
-        if !self.wish.text.is_empty() {
             out.push_str(&format!(
-                " · filter {:?}: {} match",
-                text::name(&self.wish.text, 30),
-                text::count(self.rows.len() as u64)
+                " · only {} ({key}: all)",
+                only(&self.narrow.filter)
             ));
+        }
+        if let Some(filter) = self.list.filter_title() {
+            let n = text::count(self.list.hits() as u64);
+            out.push_str(&format!(" · {filter}: {n} match"));
         }
         if let (None, Some(_)) = (scene.span, scene.past()) {
             out.push_str(&format!(" · up to {}", text::clock(scene.wall_ns())));
@@ -152,7 +146,7 @@ impl Stalls {
     /// What stands where no stall does.
     fn none(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         let mut pen = Pen::new(buf, scene.theme, area, 1);
-        let nothing_matches = !self.wish.text.is_empty() || self.wish.is_narrow();
+        let nothing_matches = !self.list.filter.is_empty() || self.narrow.is_narrow();
         if nothing_matches {
             pen.gap(3).put("nothing matches", Role::Dim);
         } else {
@@ -170,7 +164,7 @@ impl Stalls {
     fn headings(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer, y: u16, c: &Columns) {
         let mut pen = Pen::new(buf, scene.theme, area, y);
         let dim = Role::Faint;
-        if self.wish.by.is_some() {
+        if self.narrow.by.is_some() {
             pen.gap(2)
                 .right("worst", 8, dim)
                 .right("in all", 10, dim)
@@ -202,11 +196,6 @@ impl Stalls {
                 dim,
             );
     }
-}
-
-fn below(area: Rect, rows: u16) -> Rect {
-    let rows = rows.min(area.height);
-    Rect::new(area.x, area.y + rows, area.width, area.height - rows)
 }
 
 /// Something that is not watched, with what mends it, in a line or two.

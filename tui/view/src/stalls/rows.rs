@@ -1,18 +1,18 @@
 //! Which stalls and groups have a row, and in what order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use stalltop_model::model::stalls::{self, Filter, Group, GroupBy};
 use stalltop_model::sample::{Stall, Vector};
 
-use crate::list::List;
+use crate::listing::{Listed, Listing, Place, SortOrder};
 use crate::pane::{Scene, matches};
 
 /// What the cursor sticks to.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Key {
+pub(crate) enum Key {
     /// A stall, by its number.
     Stall(u64),
     /// A group.
@@ -21,7 +21,7 @@ pub(super) enum Key {
 
 /// One line of the table.
 #[derive(Clone, Debug)]
-pub(super) enum Row {
+pub(crate) enum Row {
     /// A stall.
     Stall {
         stall: Arc<Stall>,
@@ -34,18 +34,32 @@ pub(super) enum Row {
     Group { group: Box<Group>, open: bool },
 }
 
-impl Row {
-    pub(super) fn key(&self) -> Key {
+impl Listed for Row {
+    type Key = Key;
+
+    fn key(&self) -> Key {
         match self {
             Self::Stall { stall, .. } => Key::Stall(stall.id),
             Self::Group { group, .. } => Key::Group(group.key.clone()),
+        }
+    }
+
+    fn place(&self) -> Place {
+        let (depth, open) = match self {
+            Self::Stall { inside, .. } => (u16::from(*inside), None),
+            Self::Group { open, .. } => (0, Some(*open)),
+        };
+        Place {
+            depth,
+            open,
+            ..Place::default()
         }
     }
 }
 
 /// Sort orders.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Order {
+pub(crate) enum Order {
     /// The newest first.
     #[default]
     Newest,
@@ -53,10 +67,10 @@ pub(super) enum Order {
     Worst,
 }
 
-impl Order {
-    pub(super) const ALL: [Self; 2] = [Self::Newest, Self::Worst];
+impl SortOrder for Order {
+    const ALL: &'static [Self] = &[Self::Newest, Self::Worst];
 
-    pub(super) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Newest => "newest first",
             Self::Worst => "worst first",
@@ -64,20 +78,47 @@ impl Order {
     }
 }
 
-/// What a person asked for.
+/// How stalls can be grouped, as the key goes through it.
+pub(super) const GROUPINGS: &[Option<GroupBy>] = &[
+    None,
+    Some(GroupBy::Culprit),
+    Some(GroupBy::Function),
+    Some(GroupBy::Cpu),
+    Some(GroupBy::Kind),
+];
+
+/// Which stalls a person wants, beside what is typed after `/`.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wish {
-    pub order: Order,
-    pub reverse: bool,
+pub(super) struct Narrow {
+    /// How they are grouped.
     pub by: Option<GroupBy>,
-    /// What is typed after `/`.
-    pub text: String,
     /// What was narrowed down to by key.
     pub filter: Filter,
-    pub unfolded: HashSet<stalls::Key>,
 }
 
-impl Wish {
+/// The list that the rows are for: its order, filter and folds.
+type Asked = Listing<Row, Order>;
+
+impl Narrow {
+    /// Shows some only; what is folded away anyway stays so. What is all alike needs no groups.
+    pub(super) fn to(&mut self, filter: Filter) {
+        self.set(filter);
+        self.by = None;
+    }
+
+    /// Shows everything again, but what is folded away.
+    pub(super) fn widen(&mut self) {
+        self.set(Filter::default());
+    }
+
+    fn set(&mut self, filter: Filter) {
+        self.filter = Filter {
+            paused: self.filter.paused,
+            ours: self.filter.ours,
+            ..filter
+        };
+    }
+
     /// Whether a key narrowed the list down; what is folded away anyway does not count.
     pub(super) fn is_narrow(&self) -> bool {
         let folded = Filter {
@@ -86,15 +127,6 @@ impl Wish {
             ..self.filter.clone()
         };
         !folded.is_default()
-    }
-
-    /// Shows everything again, but what is folded away.
-    pub(super) fn widen(&mut self) {
-        self.filter = Filter {
-            paused: self.filter.paused,
-            ours: self.filter.ours,
-            ..Filter::default()
-        };
     }
 }
 
@@ -114,11 +146,11 @@ pub(super) fn like(stall: &Stall) -> Filter {
 }
 
 /// The rows, in order.
-pub(super) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row> {
+pub(super) fn build(scene: &Scene<'_>, narrow: &Narrow, asked: &Asked) -> Vec<Row> {
     let (from, to) = scene.times();
-    let text = wish.text.to_lowercase();
+    let text = asked.filter.to_lowercase();
     let mut label = String::new();
-    let all = scene.model.stalls.matching(&wish.filter, from, to);
+    let all = scene.model.stalls.matching(&narrow.filter, from, to);
     let shown: Vec<&Arc<Stall>> = all
         .filter(|stall| {
             text.is_empty() || {
@@ -127,25 +159,24 @@ pub(super) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
             }
         })
         .collect();
-    let Some(by) = wish.by else {
-        return stalls_in_order(shown, wish, list, false);
+    let Some(by) = narrow.by else {
+        return stalls_in_order(shown, asked, false);
     };
     let mut groups = stalls::groups(by, shown.iter().copied());
     groups.sort_by_cached_key(|group| {
-        let held = list
-            .held(&Key::Group(group.key.clone()))
-            .unwrap_or(usize::MAX);
-        let most = match wish.order {
+        let held = asked.held(&Key::Group(group.key.clone()));
+        let most = match asked.order {
             Order::Newest => u64::from(group.count),
             Order::Worst => group.worst_ns,
         };
-        (held, if wish.reverse { most } else { u64::MAX - most })
+        (held, if asked.reverse { most } else { u64::MAX - most })
     });
+    let open = |key: &stalls::Key| asked.is_open(&Key::Group(key.clone()), false);
     let mut members: HashMap<stalls::Key, Vec<&Arc<Stall>>> = HashMap::new();
-    if !wish.unfolded.is_empty() {
+    if groups.iter().any(|group| open(&group.key)) {
         for stall in shown {
             let key = by.key(stall);
-            if wish.unfolded.contains(&key) {
+            if open(&key) {
                 members.entry(key).or_default().push(stall);
             }
         }
@@ -160,27 +191,22 @@ pub(super) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
         out.extend(
             inside
                 .into_iter()
-                .flat_map(|m| stalls_in_order(m, wish, list, true)),
+                .flat_map(|m| stalls_in_order(m, asked, true)),
         );
     }
     out
 }
 
-/// As wished, but while the cursor moves as they stood.
-fn stalls_in_order(
-    mut stalls: Vec<&Arc<Stall>>,
-    wish: &Wish,
-    list: &List<Key>,
-    inside: bool,
-) -> Vec<Row> {
+/// As asked for, but while the cursor moves as they stood.
+fn stalls_in_order(mut stalls: Vec<&Arc<Stall>>, asked: &Asked, inside: bool) -> Vec<Row> {
     stalls.sort_by_cached_key(|stall| {
-        let held = list.held(&Key::Stall(stall.id)).unwrap_or(usize::MAX);
-        let most = match wish.order {
+        let held = asked.held(&Key::Stall(stall.id));
+        let most = match asked.order {
             Order::Newest => (stall.at_ns, 0),
             Order::Worst => (stall.delay_ns, stall.at_ns),
         };
         let down = (u64::MAX - most.0, u64::MAX - most.1);
-        (held, if wish.reverse { most } else { down })
+        (held, if asked.reverse { most } else { down })
     });
     let again = stalls::told_before(stalls.iter().map(|s| &***s));
     let row = |(stall, again): (&Arc<Stall>, bool)| Row::Stall {

@@ -17,15 +17,11 @@ use super::{Tally, Tracing};
 impl Tracing {
     pub(super) fn draw(&self, scene: &Scene<'_>, area: Rect, buf: &mut Buffer) {
         let theme = scene.theme;
-        let mut detail = self.wish.order.title().to_owned();
-        if !self.wish.filter.is_empty() {
-            let hits = self.rows.iter().filter(|r| r.hit).count();
-            detail = format!(
-                "filter {:?}: {hits} match",
-                text::name(&self.wish.filter, 30)
-            );
+        let mut detail = self.list.order_title();
+        if let Some(filter) = self.list.filter_title() {
+            detail = format!("{filter}: {} match", self.list.hits());
         }
-        if self.wish.show_ours {
+        if self.extra.ours {
             detail.push_str(" · ours shown");
         }
         if let Some(seq) = scene.past() {
@@ -50,25 +46,14 @@ impl Tracing {
             .gap(2.min(columns.share))
             .left("changed", columns.changed, Role::Faint)
             .put("held by, state", Role::Faint);
-        let top = 3.min(area.height);
-        let body = Rect::new(area.x, area.y + top, area.width, area.height - top);
-        let view = self.list.view(body);
-        for (y, (at, row)) in (0u16..).zip(
-            self.rows
-                .iter()
-                .enumerate()
-                .skip(view.start)
-                .take(view.len()),
-        ) {
+        let body = draw::below(area, 3);
+        self.list.draw(scene, body, buf, |buf, y, row| {
             line(scene, body, buf, y, row, &columns);
-            if at == self.list.cursor() {
-                draw::highlight(buf, theme, body, y, Role::Cursor);
-            }
-        }
-        if self.rows.is_empty() {
+        });
+        if self.list.rows().is_empty() {
             let say = if !scene.started() {
                 "waiting for the first sample"
-            } else if self.wish.filter.is_empty() {
+            } else if self.list.filter.is_empty() {
                 "nothing traces this host"
             } else {
                 "nothing matches the filter"
@@ -138,11 +123,11 @@ fn shorter(name: &str, max: usize) -> Cow<'_, str> {
 
 fn line(scene: &Scene<'_>, body: Rect, buf: &mut Buffer, y: u16, row: &Row, columns: &Columns) {
     let mut pen = Pen::new(buf, scene.theme, body, y);
-    let indent = usize::from(row.depth) * 2;
+    let indent = usize::from(row.place.depth) * 2;
     pen.gap(1 + indent);
     let mut room = columns.what.saturating_sub(indent + 6);
     pen.put(
-        match row.open {
+        match row.place.open {
             Some(true) => "▾ ",
             Some(false) => "▸ ",
             None => "  ",
@@ -159,7 +144,7 @@ fn line(scene: &Scene<'_>, body: Rect, buf: &mut Buffer, y: u16, row: &Row, colu
         room += 2;
     }
     pen.put(mark, role);
-    let role = match (row.depth, row.state) {
+    let role = match (row.place.depth, row.state) {
         _ if row.missing.is_some() => Role::Dim,
         (0, _) => Role::Strong,
         (_, State::Off) => Role::Dim,
@@ -199,7 +184,7 @@ fn line(scene: &Scene<'_>, body: Rect, buf: &mut Buffer, y: u16, row: &Row, colu
     }
     let role = match row.cost.share {
         Some(Figure::Value(share, _)) if share >= 0.1 => Role::Warning,
-        _ if row.depth == 0 && role == Role::Text => Role::Strong,
+        _ if row.place.depth == 0 && role == Role::Text => Role::Strong,
         _ => role,
     };
     pen.right(&share, columns.share, role)

@@ -48,8 +48,7 @@ impl Journal {
             .left("state", 12, Role::Faint)
             .left("by", 18, Role::Faint)
             .put("what", Role::Faint);
-        let top = 2.min(area.height);
-        let body = Rect::new(area.x, area.y + top, area.width, area.height - top);
+        let body = draw::below(area, 2);
         if self.list.rows().is_empty() {
             Pen::new(buf, theme, body, 0).gap(3).put(
                 "stalltop has changed nothing on this host since boot",

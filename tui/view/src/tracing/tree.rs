@@ -5,15 +5,13 @@ mod bpf;
 mod ftrace;
 mod kprobes;
 
-use std::collections::HashSet;
-
 use stalltop_model::change::{Entry, Outcome, Request};
 use stalltop_model::model::tracing::{ChangeKind, ChangedAt, Thing, TracingModel};
 use stalltop_model::sample::BpfProgram;
 use stalltop_model::{Name, Reason};
 
 use super::cost::{self, Cost, Figure};
-use crate::list::List;
+use crate::listing::{Listed, Listing, Place, SortOrder};
 use crate::pane::{Scene, matches};
 use crate::text;
 
@@ -86,9 +84,7 @@ pub(crate) enum State {
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub key: Key,
-    pub depth: u8,
-    /// For what has rows below it: whether they are shown.
-    pub open: Option<bool>,
+    pub place: Place,
     pub state: State,
     /// What it is.
     pub what: String,
@@ -104,8 +100,6 @@ pub(crate) struct Row {
     pub warn: String,
     pub changed: Option<ChangedAt>,
     pub ours: bool,
-    /// Whether it matches the filter itself, not only something below it.
-    pub hit: bool,
     /// Why the source is missing.
     pub missing: Option<Reason>,
     /// The place in the order asked for, among its siblings.
@@ -115,14 +109,16 @@ pub(crate) struct Row {
 impl Row {
     pub(super) fn new(
         key: Key,
-        depth: u8,
+        depth: u16,
         what: impl Into<String>,
         kind: impl Into<String>,
     ) -> Self {
         Self {
             key,
-            depth,
-            open: None,
+            place: Place {
+                depth,
+                ..Place::default()
+            },
             state: State::None,
             what: what.into(),
             kind: kind.into(),
@@ -132,10 +128,21 @@ impl Row {
             warn: String::new(),
             changed: None,
             ours: false,
-            hit: false,
             missing: None,
             rank: (0, String::new()),
         }
+    }
+}
+
+impl Listed for Row {
+    type Key = Key;
+
+    fn key(&self) -> Key {
+        self.key.clone()
+    }
+
+    fn place(&self) -> Place {
+        self.place
     }
 }
 
@@ -155,8 +162,8 @@ pub(crate) enum Order {
     Changed,
 }
 
-impl Order {
-    pub(crate) const ALL: [Self; 5] = [
+impl SortOrder for Order {
+    const ALL: &'static [Self] = &[
         Self::Cost,
         Self::Kernel,
         Self::Name,
@@ -164,7 +171,7 @@ impl Order {
         Self::Changed,
     ];
 
-    pub(crate) fn title(self) -> &'static str {
+    fn title(self) -> &'static str {
         match self {
             Self::Cost => "most costly first",
             Self::Kernel => "in the kernel's order",
@@ -175,24 +182,17 @@ impl Order {
     }
 }
 
-/// What a person asked for.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Wish {
-    pub order: Order,
-    pub reverse: bool,
-    pub filter: String,
-    /// Rows whose fold differs from the default.
-    pub toggled: HashSet<Key>,
-    pub show_ours: bool,
-    pub show_kprobes: bool,
+/// What is shown only when a person asks for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extra {
+    /// What is stalltop's own.
+    pub ours: bool,
+    /// The kernel's list of probes.
+    pub kprobes: bool,
 }
 
-impl Wish {
-    /// Whether a row is unfolded. A filter unfolds everything.
-    fn is_open(&self, key: &Key, by_default: bool) -> bool {
-        !self.filter.is_empty() || by_default != self.toggled.contains(key)
-    }
-}
+/// The list that the rows are for: its order, filter and folds.
+type Asked = Listing<Row, Order>;
 
 /// A node with what is below it, before folding and filtering.
 pub(super) struct Node {
@@ -229,7 +229,7 @@ impl Node {
 }
 
 /// All rows, in order.
-pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row> {
+pub(crate) fn build(scene: &Scene<'_>, extra: Extra, asked: &Asked) -> Vec<Row> {
     let tracing = scene.tracing();
     let marks = Marks {
         all: &scene.model.tracing,
@@ -239,17 +239,19 @@ pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
     let mut roots = Vec::new();
     let costs = cost::shown(scene);
     let at_ns = scene.until_ns();
-    bpf::nodes(tracing, (costs, at_ns), &marks, wish.show_ours, &mut roots);
-    ftrace::nodes(tracing, costs, &marks, wish, &mut roots);
-    kprobes::nodes(tracing, &marks, wish, &mut roots);
+    bpf::nodes(tracing, (costs, at_ns), &marks, extra.ours, &mut roots);
+    ftrace::nodes(tracing, costs, &marks, extra.ours, &mut roots);
+    // A filter looks into the list of probes even while it is not shown.
+    let listed = extra.kprobes || !asked.filter.is_empty();
+    kprobes::nodes(tracing, &marks, listed, &mut roots);
     // Holders change places with what they cost, but not under a person's cursor.
-    roots.sort_by_key(|root| list.held(&root.row.key).unwrap_or(usize::MAX));
-    let filter = wish.filter.to_lowercase();
+    roots.sort_by_key(|root| asked.held(&root.row.key));
+    let filter = asked.filter.to_lowercase();
     let mut out = Vec::new();
     for mut root in roots {
         if keep(&mut root, &filter) {
-            arrange(&mut root, wish, list);
-            flatten(root, wish, &mut out);
+            arrange(&mut root, asked);
+            flatten(root, asked, &mut out);
         }
     }
     out
@@ -259,18 +261,18 @@ pub(crate) fn build(scene: &Scene<'_>, wish: &Wish, list: &List<Key>) -> Vec<Row
 /// that is below it.
 fn keep(node: &mut Node, filter: &str) -> bool {
     let row = &mut node.row;
-    row.hit = [&row.what, &row.kind, &row.note, &row.warn]
+    row.place.hit = [&row.what, &row.kind, &row.note, &row.warn]
         .iter()
         .any(|t| matches(t, filter));
-    let hit = row.hit;
+    let hit = row.place.hit;
     node.children.retain_mut(|child| keep(child, filter) || hit);
     hit || !node.children.is_empty()
 }
 
-fn arrange(node: &mut Node, wish: &Wish, list: &List<Key>) {
+fn arrange(node: &mut Node, asked: &Asked) {
     for (i, child) in node.children.iter_mut().enumerate() {
         let row = &mut child.row;
-        row.rank = match wish.order {
+        row.rank = match asked.order {
             Order::Cost => (u64::MAX - row.cost.rank(), format!("{i:06}")),
             Order::Kernel => (i as u64, String::new()),
             Order::Name => (0, row.what.clone()),
@@ -280,14 +282,13 @@ fn arrange(node: &mut Node, wish: &Wish, list: &List<Key>) {
                 row.what.clone(),
             ),
         };
-        arrange(child, wish, list);
+        arrange(child, asked);
     }
     node.children.sort_by(|a, b| a.row.rank.cmp(&b.row.rank));
-    if wish.reverse {
+    if asked.reverse {
         node.children.reverse();
     }
-    node.children
-        .sort_by_key(|c| list.held(&c.row.key).unwrap_or(usize::MAX));
+    node.children.sort_by_key(|c| asked.held(&c.row.key));
 }
 
 /// What sorts by hits: those of a second, else those since it was made.
@@ -302,14 +303,15 @@ fn hits(row: &Row) -> u64 {
     }
 }
 
-fn flatten(node: Node, wish: &Wish, out: &mut Vec<Row>) {
+fn flatten(node: Node, asked: &Asked, out: &mut Vec<Row>) {
     let mut row = node.row;
-    let open = wish.is_open(&row.key, node.open);
-    row.open = (!node.children.is_empty()).then_some(open);
+    // A filter unfolds everything.
+    let open = !asked.filter.is_empty() || asked.is_open(&row.key, node.open);
+    row.place.open = (!node.children.is_empty()).then_some(open);
     out.push(row);
     if open {
         for child in node.children {
-            flatten(child, wish, out);
+            flatten(child, asked, out);
         }
     }
 }

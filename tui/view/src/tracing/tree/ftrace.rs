@@ -10,20 +10,20 @@ use stalltop_model::{Name, Reading, printable};
 
 use super::super::cost::{self, Cost};
 use super::super::read_by;
-use super::{Key, Marks, Node, Row, State, Wish};
+use super::{Key, Marks, Node, Row, State};
 use crate::text;
 
 pub(super) fn nodes(
     tracing: &Tracing,
     costs: Option<&Costs>,
     marks: &Marks<'_>,
-    wish: &Wish,
+    show_ours: bool,
     out: &mut Vec<Node>,
 ) {
     match tracing.tracefs.as_ref() {
         Ok(tracefs) => {
             let instances = tracefs.instances.iter();
-            let shown = instances.filter(|i| wish.show_ours || !i.ours);
+            let shown = instances.filter(|i| show_ours || !i.ours);
             out.extend(shown.map(|i| instance_node(i, costs, marks)));
             dynamics(tracefs, costs, marks, out);
         }

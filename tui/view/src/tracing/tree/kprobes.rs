@@ -4,25 +4,24 @@ use stalltop_model::model::tracing::Thing;
 use stalltop_model::printable;
 use stalltop_model::sample::{KernelProbe, KernelProbeKind, KernelProbes, Tracing};
 
-use super::{Key, Marks, Node, Row, State, Wish};
+use super::{Key, Marks, Node, Row, State};
 use crate::text;
 
-pub(super) fn nodes(tracing: &Tracing, marks: &Marks<'_>, wish: &Wish, out: &mut Vec<Node>) {
+pub(super) fn nodes(tracing: &Tracing, marks: &Marks<'_>, listed: bool, out: &mut Vec<Node>) {
     let kprobes = match tracing.kprobes.as_ref() {
         Ok(kprobes) => kprobes,
         Err(reason) => return out.push(Node::missing("kernel probes", reason)),
     };
-    // A filter looks into the list even while it is not shown.
-    let children = if wish.show_kprobes || !wish.filter.is_empty() {
+    let children = if listed {
         let list = kprobes.list.iter();
         list.map(|p| Node::leaf(probe_row(p, marks))).collect()
     } else {
         Vec::new()
     };
-    out.push(Node::open(switch_row(kprobes, marks, wish), children));
+    out.push(Node::open(switch_row(kprobes, marks, listed), children));
 }
 
-fn switch_row(kprobes: &KernelProbes, marks: &Marks<'_>, wish: &Wish) -> Row {
+fn switch_row(kprobes: &KernelProbes, marks: &Marks<'_>, shown: bool) -> Row {
     let mut row = Row::new(Key::Kprobes, 0, "kernel probes", "");
     row.changed = marks.changed(&Thing::KprobesSwitch);
     let armed = kprobes
@@ -45,7 +44,7 @@ fn switch_row(kprobes: &KernelProbes, marks: &Marks<'_>, wish: &Wish) -> Row {
         ),
         Err(reason) => format!("{counts} · master switch: {reason}"),
     };
-    if listed > 0 && !wish.show_kprobes {
+    if listed > 0 && !shown {
         row.note.push_str(" · v lists them");
     }
     row
