@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use procfs::process::Process;
+
 /// `bpf-holder`: somebody else's tool. It ends with its standard input, or is killed when dropped.
 #[derive(Debug)]
 pub struct Tool(Child);
@@ -52,4 +54,21 @@ impl Drop for Tool {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Where a function lies in the file of this program: a place for a uprobe. One in the middle of an
+/// instruction would be refused (kernel/events/uprobes.c, `ENOTSUPP`).
+///
+/// # Panics
+/// Where `/proc/self/maps` does not have it.
+#[must_use]
+pub fn offset_in_file(function: fn()) -> u64 {
+    let address = function as usize as u64;
+    let maps = Process::myself().and_then(|own| own.maps());
+    let maps = maps.expect("/proc/self/maps");
+    let map = maps
+        .iter()
+        .find(|map| (map.address.0..map.address.1).contains(&address))
+        .expect("its code is mapped");
+    map.offset + (address - map.address.0)
 }

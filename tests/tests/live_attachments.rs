@@ -13,6 +13,7 @@ use stalltop_collectors::env::KernelVersion;
 use stalltop_collectors::tracing::TracingCollector;
 use stalltop_model::sample::{BpfProgram, HeldBy, Tracing};
 use stalltop_tests::flood::in_own_network;
+use stalltop_tests::tool::offset_in_file;
 use stalltop_tests::{need, require};
 
 use tool::{Tool, places};
@@ -62,8 +63,9 @@ fn probes_of_files_and_events() {
     let own = std::env::current_exe().unwrap();
     let own = own.display();
     let kernel = Env::live().kernel;
-    let mut arguments = vec![format!("uretprobe:{own}@0x1000")];
-    let place = format!("{own}+0x1000");
+    let probed = offset_in_file(programs_of_a_network_namespace);
+    let mut arguments = vec![format!("uretprobe:{own}@{probed:#x}")];
+    let place = format!("{own}+{probed:#x}");
     let mut expected = vec![("uretprobe", vec![("uretprobe", &*place)], HeldBy::PerfEvent)];
     if kernel >= KernelVersion(5, 15) {
         arguments.push("closed_event:sched:sched_process_hang".into());
@@ -73,7 +75,8 @@ fn probes_of_files_and_events() {
     // Of a link on many places it is told since 6.8.
     let many = format!("{own}, 2 places");
     if kernel >= KernelVersion(6, 8) {
-        arguments.push(format!("uprobe_multi:{own}@0x1000,0x1010"));
+        let second = offset_in_file(probes_of_files_and_events);
+        arguments.push(format!("uprobe_multi:{own}@{probed:#x},{second:#x}"));
         expected.push(("uprobe_multi", vec![("uprobe_multi", &*many)], HeldBy::Link));
     }
     let arguments: Vec<_> = arguments.iter().map(|a| &**a).collect();

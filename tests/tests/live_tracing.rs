@@ -15,6 +15,7 @@ use stalltop_model::sample::{EnableState, HeldBy, Holder, Instance, Tracing};
 use stalltop_model::{Reading, Reason};
 use stalltop_tests::flood::in_own_network;
 use stalltop_tests::instance::Instance as OwnInstance;
+use stalltop_tests::tool::offset_in_file;
 use stalltop_tests::{need, require};
 
 use tool::{Tool, places};
@@ -112,8 +113,10 @@ fn buffer_entries_grow_with_what_is_written() {
 fn programs_of_a_tool_are_found_with_their_holder_and_place() {
     require!(need::root());
     require!(need::tracepoint("sched:sched_process_hang"));
-    let busybox = std::env::current_exe().unwrap();
-    let uprobe = format!("uprobe:{}@0x1000", busybox.display());
+    let own = std::env::current_exe().unwrap();
+    let own = own.display();
+    let probed = offset_in_file(our_own_programs_are_ours);
+    let uprobe = format!("uprobe:{own}@{probed:#x}");
     let tool = Tool::start(&[
         "tracepoint:sched:sched_process_hang",
         "raw_tracepoint:sched_process_hang",
@@ -151,7 +154,7 @@ fn programs_of_a_tool_are_found_with_their_holder_and_place() {
     let uprobe = tool.program(&tracing, "uprobe").unwrap();
     assert_eq!(
         places(uprobe),
-        [("uprobe", format!("{}+0x1000", busybox.display()).as_str())]
+        [("uprobe", format!("{own}+{probed:#x}").as_str())]
     );
     // The kernel tells the program of a sampling event to nobody: the process holds it all the same.
     assert!(tool.program(&tracing, "perf_event").is_some());

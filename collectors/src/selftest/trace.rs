@@ -21,7 +21,7 @@ pub enum What {
     Pending(u32),
     /// A handler ran: entry to exit.
     Handler(u32),
-    /// A task waited for the CPU: woken until switched to. Its comm.
+    /// A task waited for the CPU: woken or preempted, until switched to. Its comm.
     Waited(String),
     /// The system call kill(2) of a process.
     Kill(u32),
@@ -62,18 +62,15 @@ const NET_RX: u32 = 3;
 /// Events of a tracefs instance that are needed, with their filters; `kill` is the number of
 /// that system call.
 pub(super) fn events(kill: i64) -> Vec<(&'static str, Option<String>)> {
-    let comms = |field: &str| {
-        Some(format!(
-            r#"{field} == "{WAITER}" || {field} ~ "ksoftirqd/*""#
-        ))
-    };
+    let comms = |field: &str| format!(r#"{field} == "{WAITER}" || {field} ~ "ksoftirqd/*""#);
+    let switch = || format!("{} || {}", comms("prev_comm"), comms("next_comm"));
     let kill = || Some(format!("id == {kill}"));
     vec![
         ("irq/softirq_raise", None),
         ("irq/softirq_entry", None),
         ("irq/softirq_exit", None),
-        ("sched/sched_wakeup", comms("comm")),
-        ("sched/sched_switch", comms("next_comm")),
+        ("sched/sched_wakeup", Some(comms("comm"))),
+        ("sched/sched_switch", Some(switch())),
         ("raw_syscalls/sys_enter", kill()),
         ("raw_syscalls/sys_exit", kill()),
     ]
@@ -134,10 +131,14 @@ impl Spans {
                 return None;
             }
             "sched_switch" => {
+                let (prev, next) = text.split_once(" ==> next_comm=")?;
+                // A task that was preempted waits on, without being woken.
+                if is_followed(prev.strip_prefix("prev_comm=")?) && prev.contains(" prev_state=R") {
+                    self.begin(Open::Waited(field(prev, " prev_pid=")?), at_ns);
+                }
                 let from_ns = self
                     .open
-                    .remove(&Open::Waited(field(text, " next_pid=")?))?;
-                let (_, next) = text.split_once("next_comm=")?;
+                    .remove(&Open::Waited(field(next, " next_pid=")?))?;
                 let (comm, _) = next.split_once(" next_pid=")?;
                 (What::Waited(comm.to_owned()), from_ns)
             }
@@ -160,6 +161,11 @@ impl Spans {
             self.open.insert(what, at_ns);
         }
     }
+}
+
+/// Whether a text that begins with a comm is about a task whose waits are looked for.
+fn is_followed(text: &str) -> bool {
+    text.starts_with("ksoftirqd/") || text.starts_with(WAITER)
 }
 
 /// The number behind a name in an event's text.
@@ -222,6 +228,19 @@ mod tests {
         assert!(found[0].is_of(Injector::Ksoftirqd, 77));
         assert_eq!(found[0].from_ns, 1_000_001_000);
         assert!(found[1].is_of(Injector::IrqsOff, 78) && !found[1].is_of(Injector::IrqsOff, 79));
+    }
+
+    #[test]
+    fn a_preempted_task_waits_from_then_on() {
+        let found = spans(
+            "  ksoftirqd/1-22    [001] d..2.   1.000000: sched_switch: prev_comm=ksoftirqd/1 prev_pid=22 prev_prio=120 prev_state=R+ ==> next_comm=x next_pid=77 next_prio=98\n\
+             \x20 x-77    [001] d..2.   1.007000: sched_switch: prev_comm=x prev_pid=77 prev_prio=98 prev_state=S ==> next_comm=ksoftirqd/1 next_pid=22 next_prio=120\n\
+             \x20 ksoftirqd/1-22    [001] d..2.   1.007100: sched_switch: prev_comm=ksoftirqd/1 prev_pid=22 prev_prio=120 prev_state=S ==> next_comm=x next_pid=77 next_prio=98\n\
+             \x20 x-77    [001] d..2.   1.020000: sched_switch: prev_comm=x prev_pid=77 prev_prio=98 prev_state=S ==> next_comm=ksoftirqd/1 next_pid=22 next_prio=120\n",
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].is_of(Injector::Ksoftirqd, 77));
+        assert_eq!(found[0].to_ns - found[0].from_ns, 7_000_000);
     }
 
     #[test]

@@ -169,7 +169,8 @@ impl Job {
         command.args(["-m", &self.memory.to_string()]);
         command.arg("-kernel").arg(kernel.vmlinuz);
         command.arg("-initrd").arg(dir.join("initramfs"));
-        let mut parameters = String::from("console=ttyS0 panic=-1 rdinit=/init loglevel=7");
+        let mut parameters =
+            String::from("console=ttyS0 panic=-1 rdinit=/init loglevel=7 no_timer_check");
         for more in &self.append {
             parameters.push(' ');
             parameters.push_str(more);
