@@ -228,6 +228,18 @@ fn a_closed_terminal_ends_the_program() {
     assert_eq!((left.status.code(), left.errors.as_str()), (Some(0), ""));
 }
 
+/// Opens every pane and the help, then quits.
+fn see_everything(tty: &mut Tty) {
+    for (at, heading) in HEADINGS.iter().enumerate().skip(1) {
+        tty.keys(&(at + 1).to_string());
+        tty.see(&[heading]);
+    }
+    tty.keys("?");
+    tty.see(&["Keys that"]);
+    tty.keys("\x03");
+    tty.end();
+}
+
 /// The parameters of all SGR sequences (`ESC [ ... m`) written.
 fn sgr(written: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(written);
@@ -250,19 +262,7 @@ fn no_color_means_no_colour() {
     require!(need::root());
     let bench = Bench::new();
     let mut tty = first_screen(bench.start().env("NO_COLOR", "1").run());
-    for (key, heading) in [
-        ("2", HEADINGS[1]),
-        ("3", HEADINGS[2]),
-        ("4", HEADINGS[3]),
-        ("5", HEADINGS[4]),
-        ("6", HEADINGS[5]),
-        ("?", "Keys that"),
-    ] {
-        tty.keys(key);
-        tty.see(&[heading]);
-    }
-    tty.keys("\x03");
-    tty.end();
+    see_everything(&mut tty);
     let used: Vec<u16> = sgr(tty.written())
         .into_iter()
         .filter(|p| is_colour(*p))
@@ -280,19 +280,7 @@ fn ascii_means_ascii() {
     require!(need::root());
     let bench = Bench::new();
     let mut tty = first_screen(bench.start().args(["--ascii"]).size(120, 36).run());
-    for (key, heading) in [
-        ("2", HEADINGS[1]),
-        ("3", HEADINGS[2]),
-        ("4", HEADINGS[3]),
-        ("5", HEADINGS[4]),
-        ("6", HEADINGS[5]),
-        ("?", "Keys that"),
-    ] {
-        tty.keys(key);
-        tty.see(&[heading]);
-    }
-    tty.keys("\x03");
-    tty.end();
+    see_everything(&mut tty);
     let foreign: Vec<char> = String::from_utf8_lossy(tty.written())
         .chars()
         .filter(|c| !c.is_ascii())

@@ -63,8 +63,12 @@ impl<'a> Desk<'a> {
         change::plan(&self.env, request, &journal, tracing.as_deref())
     }
 
-    /// Shows a plan, asks, carries it out, reports.
-    pub(crate) fn carry_out(&self, plan: &Plan) -> anyhow::Result<ExitCode> {
+    /// Shows a plan, asks, and has it carried out and told of by `carry_out`.
+    pub(crate) fn decide(
+        &self,
+        plan: &Plan,
+        carry_out: impl FnOnce(&Self, &Plan) -> ExitCode,
+    ) -> anyhow::Result<ExitCode> {
         self.show(plan)?;
         if self.args.dry_run {
             say("dry run: nothing was changed");
@@ -73,8 +77,7 @@ impl<'a> Desk<'a> {
         if let Err(error) = self.confirm(plan.confirm_word.as_deref()) {
             return Ok(refused(&error));
         }
-        let done = change::apply(&self.writer, plan, &mut |_| ());
-        Ok(report(plan, done))
+        Ok(carry_out(self, plan))
     }
 
     /// Prints what is to be done: the literal commands, what they change, whether it can
@@ -104,9 +107,27 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Does the writes of a plan, reports.
+    pub(crate) fn apply(&self, plan: &Plan) -> ExitCode {
+        report(plan, change::apply(&self.writer, plan, &mut |_| ()))
+    }
+
     /// Asks for a confirmation, unless `--yes` gave it.
     pub(crate) fn confirm(&self, word: Option<&str>) -> Result<(), ChangeError> {
         confirm(self.args.yes, word)
+    }
+}
+
+/// Plans a request, shows the plan, asks, and has it carried out and told of by `carry_out`.
+pub(crate) fn change<'a>(
+    request: &Request,
+    args: &'a ChangeArgs,
+    carry_out: impl FnOnce(&Desk<'a>, &Plan) -> ExitCode,
+) -> anyhow::Result<ExitCode> {
+    let planned = Desk::new(args).and_then(|desk| desk.plan(request).map(|plan| (desk, plan)));
+    match planned {
+        Ok((desk, plan)) => desk.decide(&plan, carry_out),
+        Err(error) => Ok(refused(&error)),
     }
 }
 

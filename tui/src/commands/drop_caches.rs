@@ -9,7 +9,7 @@ use stalltop_collectors::change::{Entry, Failure};
 use stalltop_model::change::{ChangeError, Plan, Request};
 use stalltop_model::printable;
 
-use super::confirm::{Desk, refused, report, say};
+use super::confirm::{Desk, change, refused, report, say};
 use crate::cli::ChangeArgs;
 
 /// How often progress is shown on a terminal; elsewhere only changes of stage are.
@@ -17,21 +17,9 @@ const SHOW: Duration = Duration::from_millis(500);
 
 /// Shows what it costs, asks for the word, drops, and says what it did.
 pub(crate) fn run(level: Option<u8>, args: &ChangeArgs) -> anyhow::Result<ExitCode> {
-    let request = Request::DropCaches { level };
-    let planned = Desk::new(args).and_then(|desk| desk.plan(&request).map(|plan| (desk, plan)));
-    let (desk, plan) = match planned {
-        Ok(both) => both,
-        Err(error) => return Ok(refused(&error)),
-    };
-    desk.show(&plan)?;
-    if args.dry_run {
-        say("dry run: nothing was changed");
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Err(error) = desk.confirm(plan.confirm_word.as_deref()) {
-        return Ok(refused(&error));
-    }
-    Ok(drop(&desk, &plan).unwrap_or_else(|error| refused(&error)))
+    change(&Request::DropCaches { level }, args, |desk, plan| {
+        drop(desk, plan).unwrap_or_else(|error| refused(&error))
+    })
 }
 
 fn drop(desk: &Desk<'_>, plan: &Plan) -> Result<ExitCode, ChangeError> {

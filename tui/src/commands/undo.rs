@@ -18,7 +18,7 @@ pub(crate) fn one(id: Option<u64>, force: bool, args: &ChangeArgs) -> anyhow::Re
         Err(error) => return Ok(refused(&error)),
     };
     match plan(&desk, id, force) {
-        Ok(plan) => desk.carry_out(&plan),
+        Ok(plan) => desk.decide(&plan, Desk::apply),
         Err(error) => Ok(refused(&error)),
     }
 }

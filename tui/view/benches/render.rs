@@ -4,13 +4,16 @@
 #[path = "../tests/screens/host.rs"]
 mod host;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use host::Kind;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use stalltop_model::sample::{LockStack, Stall};
-use stalltop_model::{Frame, Reading};
+use stalltop_model::{Frame, Model, Reading};
 use stalltop_view::{App, Depth, Feed, Keymap, Msg, Options, Theme};
+
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
 fn render(c: &mut Criterion) {
     for (pane, key) in [
@@ -24,16 +27,7 @@ fn render(c: &mut Criterion) {
         let mut group = c.benchmark_group(pane);
         for cpus in [2, 128, 1_024] {
             let model = host::model(Kind::sick(cpus));
-            let mut app = app();
-            app.update(Msg::Resize(200, 60), &model);
-            app.update(Msg::Key(key.parse().expect("a key")), &model);
-            let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
-            group.bench_function(BenchmarkId::new("update", cpus), |b| {
-                b.iter(|| app.update(Msg::Advanced, &model));
-            });
-            group.bench_function(BenchmarkId::new("draw", cpus), |b| {
-                b.iter(|| terminal.draw(|frame| app.render(&model, frame)).map(|_| ()));
-            });
+            measure(&mut group, &cpus.to_string(), key, &model);
         }
         group.finish();
     }
@@ -54,8 +48,7 @@ fn many_stalls(c: &mut Criterion) {
         };
         model.apply(&mut Frame::Stall(Box::new(stall)));
     }
-    let mut group = c.benchmark_group("4096 stalls");
-    for (name, keys) in [
+    let screens = [
         ("newest first", "3"),
         ("by cpu, unfolded", "3 v v v z"),
         ("filtered", "3 / m e m o r y enter"),
@@ -63,21 +56,8 @@ fn many_stalls(c: &mut Criterion) {
         ("overview", "1"),
         ("cores", "2"),
         ("heat map", "2 down enter m"),
-    ] {
-        let mut app = app();
-        app.update(Msg::Resize(200, 60), &model);
-        for key in keys.split(' ') {
-            app.update(Msg::Key(key.parse().expect("a key")), &model);
-        }
-        let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
-        group.bench_function(BenchmarkId::new("update", name), |b| {
-            b.iter(|| app.update(Msg::Advanced, &model));
-        });
-        group.bench_function(BenchmarkId::new("draw", name), |b| {
-            b.iter(|| terminal.draw(|frame| app.render(&model, frame)).map(|_| ()));
-        });
-    }
-    group.finish();
+    ];
+    measure_all(c, "4096 stalls", &model, &screens);
 }
 
 /// Windows of 500 stacks of 120 functions each, nearly none in common.
@@ -106,29 +86,39 @@ fn many_waits(c: &mut Criterion) {
         sample.locks = Reading::Value(std::sync::Arc::new(window));
         model.advance(&mut sample);
     }
-    let mut group = c.benchmark_group("500 stacks a window");
-    for (name, keys) in [
+    let screens = [
         ("by lock", "4"),
         ("by stack", "4 v"),
         ("by cpu", "4 v v v"),
         ("flame graph", "4 enter"),
         ("tree", "4 enter v"),
         ("overview", "1"),
-    ] {
-        let mut app = app();
-        app.update(Msg::Resize(200, 60), &model);
-        for key in keys.split(' ') {
-            app.update(Msg::Key(key.parse().expect("a key")), &model);
-        }
-        let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
-        group.bench_function(BenchmarkId::new("update", name), |b| {
-            b.iter(|| app.update(Msg::Advanced, &model));
-        });
-        group.bench_function(BenchmarkId::new("draw", name), |b| {
-            b.iter(|| terminal.draw(|frame| app.render(&model, frame)).map(|_| ()));
-        });
+    ];
+    measure_all(c, "500 stacks a window", &model, &screens);
+}
+
+/// Times what a tick costs on several screens, named with the keys that lead to them.
+fn measure_all(c: &mut Criterion, group: &str, model: &Model, screens: &[(&str, &str)]) {
+    let mut group = c.benchmark_group(group);
+    for (name, keys) in screens {
+        measure(&mut group, name, keys, model);
     }
     group.finish();
+}
+
+fn measure(group: &mut Group<'_>, name: &str, keys: &str, model: &Model) {
+    let mut app = app();
+    app.update(Msg::Resize(200, 60), model);
+    for key in keys.split(' ') {
+        app.update(Msg::Key(key.parse().expect("a key")), model);
+    }
+    let mut terminal = Terminal::new(TestBackend::new(200, 60)).expect("a terminal");
+    group.bench_function(BenchmarkId::new("update", name), |b| {
+        b.iter(|| app.update(Msg::Advanced, model));
+    });
+    group.bench_function(BenchmarkId::new("draw", name), |b| {
+        b.iter(|| terminal.draw(|frame| app.render(model, frame)).map(|_| ()));
+    });
 }
 
 fn app() -> App {

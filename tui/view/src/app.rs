@@ -1,5 +1,6 @@
 //! The shell around the panes: which one is open, what lies over it, which moment is shown.
 
+mod keys;
 mod ticket;
 mod time;
 
@@ -9,12 +10,11 @@ use ratatui::layout::Rect;
 use stalltop_model::change::{Entry, Outcome, Request};
 use stalltop_model::{Model, printable};
 
-use crate::action::{ACTIONS, ActionId, Context, Danger, Needs};
-use crate::chrome::{self, Chrome, Status};
-use crate::dialog::{Answer, Dialog};
-use crate::key::{Key, KeyCode};
+use crate::action::{ActionId, Context, Danger, Needs};
+use crate::chrome::{Chrome, Status};
+use crate::dialog::Dialog;
 use crate::keymap::Keymap;
-use crate::msg::{Effect, Effects, Feed, Mouse, MouseKind, Msg, Progress, Seek, Wants};
+use crate::msg::{Effect, Effects, Feed, Msg, Progress, Seek, Wants};
 use crate::pane::{PANES, Pane, PaneId, Reply, Scene, Wish};
 use crate::panes::Panes;
 use crate::theme::{Role, Theme};
@@ -181,14 +181,7 @@ impl App {
     }
 
     fn scene<'a>(&'a self, live: &'a Model) -> Scene<'a> {
-        Scene {
-            model: self.time.shown(live),
-            seq: self.time.seq(),
-            span: self.time.span(),
-            theme: &self.options.theme,
-            keymap: &self.options.keymap,
-            writer: self.options.read_only.is_none(),
-        }
+        scene(&self.options, &self.time, live)
     }
 
     fn stack(&self) -> &'static [Context] {
@@ -197,14 +190,7 @@ impl App {
 
     /// Runs something on the open pane with the scene that it sees.
     fn on_pane<T>(&mut self, model: &Model, run: impl FnOnce(&mut dyn Pane, &Scene<'_>) -> T) -> T {
-        let scene = Scene {
-            model: self.time.shown(model),
-            seq: self.time.seq(),
-            span: self.time.span(),
-            theme: &self.options.theme,
-            keymap: &self.options.keymap,
-            writer: self.options.read_only.is_none(),
-        };
+        let scene = scene(&self.options, &self.time, model);
         run(self.panes.get_mut(self.open), &scene)
     }
 
@@ -244,92 +230,6 @@ impl App {
             redraw: effects.redraw,
             ..effects.and(Effects::one(Effect::Wants(wants)))
         }
-    }
-
-    fn key(&mut self, key: Key, model: &Model) -> Effects {
-        self.status = None;
-        if let Some(ActionId::QuitNow) = self.options.keymap.find(&[Context::Everywhere], key) {
-            return Effects::one(Effect::Quit);
-        }
-        if self.dialog.is_some() {
-            return self.dialog_key(key, model);
-        }
-        if self.typing {
-            return self.type_filter(key, model);
-        }
-        match self.options.keymap.find(self.stack(), key) {
-            Some(action) => self.act(action, model),
-            None => {
-                self.status = self.elsewhere(key);
-                Effects::redraw()
-            }
-        }
-    }
-
-    /// Where a key that does nothing here does something.
-    fn elsewhere(&self, key: Key) -> Option<Status> {
-        let keymap = &self.options.keymap;
-        let action = ACTIONS.iter().find(|a| keymap.keys(a.id).contains(&key))?;
-        let places: Vec<&str> = action.contexts.iter().map(|c| c.title()).collect();
-        let text = format!("{key} {}: only in {}", action.name, places.join(", "));
-        Some(Status::new(Role::Notice, text))
-    }
-
-    fn dialog_key(&mut self, key: Key, model: &Model) -> Effects {
-        let keymap = &self.options.keymap;
-        let Some(dialog) = &mut self.dialog else {
-            return Effects::none();
-        };
-        match dialog.key(key, keymap, self.panes.get(self.open).stack()) {
-            Answer::Stay => Effects::redraw(),
-            Answer::Close => {
-                self.dialog = None;
-                Effects::redraw()
-            }
-            Answer::Run(action) => {
-                self.dialog = None;
-                self.act(action, model)
-            }
-            Answer::Effect(effect) => Effects::one(effect),
-        }
-    }
-
-    fn type_filter(&mut self, key: Key, model: &Model) -> Effects {
-        let mut done = false;
-        let mut moved = None;
-        self.on_pane(model, |pane, scene| {
-            let Some(filter) = pane.filter() else {
-                done = true;
-                return;
-            };
-            match key.code {
-                KeyCode::Enter => done = true,
-                KeyCode::Esc => {
-                    filter.clear();
-                    done = true;
-                }
-                KeyCode::Backspace => {
-                    filter.pop();
-                }
-                KeyCode::Up => moved = Some(ActionId::Up),
-                KeyCode::Down => moved = Some(ActionId::Down),
-                _ => {
-                    if let Some(c) = key.typed()
-                        && filter.chars().count() < 100
-                    {
-                        filter.push(c);
-                    }
-                }
-            }
-            match moved {
-                Some(action) => {
-                    pane.update(action, scene);
-                }
-                None => pane.refresh(scene),
-            }
-        });
-        self.typing &= !done;
-        Effects::redraw()
     }
 
     /// Does an action, wherever it came from.
@@ -534,20 +434,6 @@ impl App {
         }
     }
 
-    fn mouse(&mut self, mouse: Mouse, model: &Model) -> Effects {
-        if let Some(dialog) = &mut self.dialog {
-            return dialog.wheel(mouse.kind);
-        }
-        let tab = chrome::tab_at(self.size, mouse.column, mouse.row, model);
-        match (mouse.kind, tab) {
-            (MouseKind::Press, Some(pane)) => self.switch(pane, model),
-            _ => {
-                let reply = self.on_pane(model, |pane, scene| pane.mouse(mouse, scene));
-                self.take(reply, model)
-            }
-        }
-    }
-
     fn applied(&mut self, result: Result<Box<Entry>, stalltop_model::change::ChangeError>) {
         let waiting = matches!(self.dialog, Some(Dialog::Change(_)));
         match result {
@@ -583,5 +469,17 @@ impl App {
                 }
             }
         }
+    }
+}
+
+/// What panes see. Apart from [`App`], so that a pane can be changed while it sees it.
+fn scene<'a>(options: &'a Options, time: &'a Time, live: &'a Model) -> Scene<'a> {
+    Scene {
+        model: time.shown(live),
+        seq: time.seq(),
+        span: time.span(),
+        theme: &options.theme,
+        keymap: &options.keymap,
+        writer: options.read_only.is_none(),
     }
 }

@@ -1,11 +1,10 @@
 //! Header, tabs and footer, and how the screen is divided.
 
-use std::fmt::Write as _;
+mod status;
+mod tabs;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::model::verdict;
-use stalltop_model::sample::{PressureLine, System};
 use stalltop_model::{Model, Reading, printable};
 
 use crate::action::{ActionId, Context, Danger};
@@ -15,72 +14,8 @@ use crate::msg::{Feed, Progress};
 use crate::pane::{PANES, PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
-
-/// One line that stands in the footer's place until the next key.
-#[derive(Clone, Debug)]
-pub(crate) struct Status {
-    role: Role,
-    text: String,
-    undo: bool,
-    /// The journal's number of the change that it is about.
-    change: Option<u64>,
-}
-
-impl Status {
-    pub(crate) fn new(role: Role, text: String) -> Self {
-        Self {
-            role,
-            text,
-            undo: false,
-            change: None,
-        }
-    }
-
-    /// About a change: what it did is told in its place, once that is known.
-    pub(crate) fn about(mut self, change: u64) -> Self {
-        self.change = Some(change);
-        self
-    }
-
-    /// Tells what the change did, as far as that is known.
-    pub(crate) fn judge(&mut self, model: &Model) {
-        let Some(id) = self.change else {
-            return;
-        };
-        let entry = model.changes().iter().find(|e| e.id == id);
-        if let (Some(entry), Some(verdict)) = (entry, model.verdict(id)) {
-            let clock = text::clock(entry.wall_ns);
-            self.text = format!("{clock} {}: {verdict}", verdict::short(entry));
-        }
-    }
-
-    /// With something more to say; the graver role counts.
-    pub(crate) fn and(mut self, role: Role, text: &str) -> Self {
-        if role != Role::Ok {
-            self.role = role;
-        }
-        self.text = format!("{}, {}", self.text, text);
-        self
-    }
-
-    /// With another file that was written; a directory is named once.
-    pub(crate) fn and_file(self, path: &str) -> Self {
-        if !self.text.starts_with("written to ") {
-            return self.and(Role::Ok, &format!("written to {path}"));
-        }
-        let name = match path.rfind('/') {
-            Some(at) if self.text.contains(&path[..=at]) => &path[at + 1..],
-            _ => path,
-        };
-        self.and(Role::Ok, name)
-    }
-
-    /// With the key that undoes what it tells.
-    pub(crate) fn with_undo(mut self, undo: bool) -> Self {
-        self.undo = undo;
-        self
-    }
-}
+pub(crate) use status::Status;
+pub(crate) use tabs::tab_at;
 
 /// What stands around the open pane.
 pub(crate) struct Chrome<'a> {
@@ -269,58 +204,6 @@ impl Chrome<'_> {
         Some(text::ago(back))
     }
 
-    fn tabs(&self, buf: &mut Buffer) {
-        let theme = self.scene.theme;
-        let width = self.size.width;
-        if self.size.height < 2 {
-            return;
-        }
-        for (pane, from, label) in tab_labels(width, self.scene.model) {
-            let area = Rect {
-                x: self.size.x + from,
-                y: self.size.y + 1,
-                width: width.saturating_sub(from),
-                height: 1,
-            };
-            let role = if pane == self.open {
-                Role::TabActive
-            } else {
-                Role::Tab
-            };
-            Pen::new(buf, theme, area, 0).put(&label, role);
-        }
-        let used = tab_labels(width, self.scene.model)
-            .last()
-            .map_or(0, |(_, from, label)| {
-                usize::from(*from) + text::width(label)
-            });
-        let room = usize::from(width).saturating_sub(used + 1);
-        let line = Rect::new(self.size.x, self.size.y + 1, width, 1);
-        let mut pen = Pen::new(buf, theme, line, 0);
-        pen.gap(used);
-        if let Some(work) = self.work {
-            let text = progress(work);
-            pen.last(&format!("{} ", text::cut(&text, room)), Role::Warning);
-            return;
-        }
-        let wall = self
-            .scene
-            .tick()
-            .and_then(|seq| self.scene.model.cores.time(seq))
-            .map_or(self.scene.sample().wall_ns, |t| t.wall_ns);
-        if wall == 0 {
-            return;
-        }
-        let clock = format!("{} UTC ", text::clock(wall));
-        let pressure = pressure(&self.scene.sample().system);
-        let full = format!("{pressure}   {clock}");
-        let short = format!("{} {}", pressure.trim_end_matches(" %"), text::clock(wall));
-        let pick = [full, short, clock]
-            .into_iter()
-            .find(|t| text::width(t) <= room);
-        pen.last(&pick.unwrap_or_default(), Role::Dim);
-    }
-
     /// The keys that work here.
     pub(crate) fn footer(
         &self,
@@ -433,154 +316,4 @@ pub(crate) fn progress(work: &Progress) -> String {
         ),
         _ => format!("{what}: {}", text::count(work.done)),
     }
-}
-
-fn pressure(system: &System) -> String {
-    let one = |line: &Reading<PressureLine>| match line {
-        Reading::Value(p) => format!("{:>2.0}", p.avg10),
-        Reading::Off(_) => NONE.into(),
-    };
-    let p = &system.pressure;
-    if p.cpu.value().is_none() && p.memory.value().is_none() && p.io.value().is_none() {
-        return "PSI not available".into();
-    }
-    let mut out = format!(
-        "PSI cpu {} mem {} io {}",
-        one(&p.cpu),
-        one(&p.memory),
-        one(&p.io)
-    );
-    if let Reading::Value(irq) = &p.irq {
-        let _ = write!(out, " irq {:>2.0}", irq.avg10);
-    }
-    out.push_str(" %");
-    out
-}
-
-/// The tabs with where they begin.
-fn tab_labels(width: u16, model: &Model) -> Vec<(PaneId, u16, String)> {
-    let mut from = 0u16;
-    PANES
-        .iter()
-        .enumerate()
-        .map(|(i, pane)| {
-            let label = if width >= 60 {
-                format!(" {} {}{} ", i + 1, pane.title, badge(pane.id, width, model))
-            } else if width >= 42 {
-                format!(" {} {} ", i + 1, pane.title)
-            } else {
-                format!(
-                    "{} {} ",
-                    i + 1,
-                    text::cut(
-                        pane.title,
-                        (usize::from(width) / 4).saturating_sub(3).max(2)
-                    )
-                )
-            };
-            let at = from;
-            from = from.saturating_add(text::width(&label) as u16);
-            (pane.id, at, label)
-        })
-        .collect()
-}
-
-/// What a tab counts, so that it is seen from the other panes.
-fn badge(pane: PaneId, width: u16, model: &Model) -> String {
-    let n = match pane {
-        PaneId::Overview => model.findings().len() as u64,
-        PaneId::Cores => 0,
-        PaneId::Stalls => crate::stalls::recent(model),
-        PaneId::Locks => return crate::locks::badge(model, width),
-        PaneId::Tracing => crate::tracing::things_on(model),
-        PaneId::Cgroups if width < 100 => 0,
-        PaneId::Cgroups => model
-            .now()
-            .cgroups
-            .value()
-            .and_then(|c| c.zombies.get())
-            .unwrap_or(0),
-    };
-    match n {
-        0 => String::new(),
-        n => format!(" {}", text::count(n)),
-    }
-}
-
-/// The pane whose tab is at a cell.
-pub(crate) fn tab_at(size: Rect, column: u16, row: u16, model: &Model) -> Option<PaneId> {
-    if row != size.y + 1 {
-        return None;
-    }
-    tab_labels(size.width, model)
-        .into_iter()
-        .find(|(_, from, label)| {
-            let end = from.saturating_add(text::width(label) as u16);
-            (*from..end).contains(&column)
-        })
-        .map(|(pane, _, _)| pane)
-}
-
-/// A ticket's text: facts, findings with their evidence, and the screen.
-/// `full` is all of what the screen may show only a part of.
-pub(crate) fn as_text(scene: &Scene<'_>, buf: &Buffer, full: Option<&[String]>) -> String {
-    let mut out = String::new();
-    let sample = scene.sample();
-    if let Some(header) = scene.model.header() {
-        let host = &header.host;
-        let _ = writeln!(
-            out,
-            "host {}, kernel {} {}, {}, stalltop {}",
-            printable(&host.hostname),
-            printable(&host.release),
-            printable(&host.machine),
-            text::date(sample.wall_ns),
-            printable(&header.version),
-        );
-    }
-    for finding in scene.model.findings() {
-        let _ = writeln!(
-            out,
-            "{} {} {}",
-            finding.severity.glyph(),
-            finding.id,
-            printable(&finding.sentence)
-        );
-        for line in &finding.evidence {
-            let _ = writeln!(out, "    {}", printable(line));
-        }
-        let _ = writeln!(
-            out,
-            "    confidence {}; would be wrong if: {}",
-            finding.confidence.as_str(),
-            finding.disproof
-        );
-    }
-    if scene.model.findings().is_empty() {
-        let _ = writeln!(out, "no finding now");
-    }
-    out.push('\n');
-    for y in buf.area.rows() {
-        let mut line = String::new();
-        let mut skip = 0;
-        for position in y.positions() {
-            let Some(cell) = buf.cell(position) else {
-                continue;
-            };
-            if skip > 0 {
-                skip -= 1;
-                continue;
-            }
-            line.push_str(cell.symbol());
-            skip = text::width(cell.symbol()).saturating_sub(1);
-        }
-        let _ = writeln!(out, "{}", line.trim_end());
-    }
-    if let Some(full) = full {
-        out.push('\n');
-        for line in full {
-            let _ = writeln!(out, "{}", line.trim_end());
-        }
-    }
-    out
 }

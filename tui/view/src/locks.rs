@@ -5,6 +5,7 @@
 //! in a lock's slow path stands in their place, and is named so.
 
 mod brief;
+mod columns;
 mod detail;
 mod draw;
 mod figures;

@@ -114,18 +114,21 @@ macro_rules! snap {
 
 pub(crate) use snap;
 
+/// Keys and names of the panes.
+const PANES: [(&str, &str); 6] = [
+    ("1", "overview"),
+    ("2", "cores"),
+    ("3", "stalls"),
+    ("4", "locks"),
+    ("5", "tracing"),
+    ("6", "cgroups"),
+];
+
 const SIZES: [(u16, u16); 4] = [(20, 5), (80, 24), (120, 40), (200, 60)];
 
 #[test]
 fn every_pane_at_every_size() {
-    for (pane, name) in [
-        ("1", "overview"),
-        ("2", "cores"),
-        ("3", "stalls"),
-        ("4", "locks"),
-        ("5", "tracing"),
-        ("6", "cgroups"),
-    ] {
+    for (pane, name) in PANES {
         for (width, height) in SIZES {
             let mut screen = Screen::new(Kind::sick(4), width, height);
             screen.keys(pane);
@@ -138,14 +141,7 @@ fn every_pane_at_every_size() {
 
 #[test]
 fn every_pane_before_the_first_sample_and_without_privilege() {
-    for (pane, name) in [
-        ("1", "overview"),
-        ("2", "cores"),
-        ("3", "stalls"),
-        ("4", "locks"),
-        ("5", "tracing"),
-        ("6", "cgroups"),
-    ] {
+    for (pane, name) in PANES {
         let mut empty = Screen::of(Model::new(), options("night", Depth::True), 80, 24);
         empty.keys(pane);
         let mut bare = Screen::new(
