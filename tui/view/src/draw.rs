@@ -72,6 +72,14 @@ impl<'a> Pen<'a> {
         self.put(&text, role).gap(rest)
     }
 
+    /// Writes text into a column of `width` cells whose last one stays empty.
+    pub(crate) fn column(&mut self, text: &str, width: usize, role: Role) -> &mut Self {
+        match width.checked_sub(1) {
+            Some(room) => self.left(text, room, role).gap(1),
+            None => self,
+        }
+    }
+
     /// Writes text that ends at the end of the line, if it fits.
     pub(crate) fn last(&mut self, text: &str, role: Role) -> &mut Self {
         let width = text::width(text);

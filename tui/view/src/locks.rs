@@ -77,14 +77,19 @@ impl Shown {
     }
 }
 
+/// The time that is shown, `(from, to]` of `CLOCK_BOOTTIME` in ns: what was marked, else the
+/// last windows.
+fn stretch(scene: &Scene<'_>) -> (u64, u64) {
+    match scene.span {
+        Some(span) => (span.from_ns, span.to_ns),
+        None => scene.model.locks.stretch(scene.times().1),
+    }
+}
+
 /// The windows of the time that is shown, added up.
 fn over<'a>(scene: &Scene<'a>) -> Over<'a> {
-    let locks = &scene.model.locks;
-    let (from, to) = match scene.span {
-        Some(span) => (span.from_ns, span.to_ns),
-        None => locks.stretch(scene.times().1),
-    };
-    locks.over(from, to)
+    let (from, to) = stretch(scene);
+    scene.model.locks.over(from, to)
 }
 
 /// `10.0 s up to 22:42:09`; nothing where there is no window.

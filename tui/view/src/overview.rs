@@ -96,11 +96,13 @@ impl Overview {
         let theme = scene.theme;
         let findings = scene.model.findings();
         let blind = blind(scene);
-        let mut count = match (findings.len(), scene.past()) {
-            (0, _) => String::new(),
-            (n, None) => text::plural(n as u64, "finding"),
-            (_, Some(_)) => format!("findings of now{}", scene.as_of_newest()),
+        let mut count = match findings.len() {
+            0 => String::new(),
+            n => text::plural(n as u64, "finding"),
         };
+        if let Some(as_of) = scene.findings_as_of().filter(|_| !findings.is_empty()) {
+            count = format!("{count} {as_of}");
+        }
         if !findings.is_empty() && !blind.is_empty() {
             count = format!("{count} · not judged: {}", names(&blind));
         }

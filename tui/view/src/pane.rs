@@ -4,6 +4,7 @@ use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::change::{Entry, Outcome, Request, UndoClass};
 use stalltop_model::model::stalls::Filter;
+use stalltop_model::rules::WINDOW_NS;
 use stalltop_model::sample::{Costs, Sample, Tracing};
 use stalltop_model::{Model, Reason};
 
@@ -175,6 +176,16 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// The time that counts "of late" are of, `(from, to]` of `CLOCK_BOOTTIME` in ns: what was
+    /// marked, else the last minute of what is shown.
+    pub(crate) fn of_late(&self) -> (u64, u64) {
+        let from = match self.span {
+            Some(span) => span.from_ns,
+            None => self.until_ns().saturating_sub(WINDOW_NS),
+        };
+        (from, self.times().1)
+    }
+
     /// The tracing state of the tick that is shown; the present one where that of the past
     /// is not kept any more.
     pub(crate) fn tracing(&self) -> &'a Tracing {
@@ -207,6 +218,17 @@ impl<'a> Scene<'a> {
         match self.past() {
             Some(_) => format!(", as of {}", crate::text::clock(self.sample().wall_ns)),
             None => String::new(),
+        }
+    }
+
+    /// As [`Self::as_of_newest`], for findings: they are of the newest sample, whatever time
+    /// is shown. `None` where that is the time that is shown.
+    pub(crate) fn findings_as_of(&self) -> Option<String> {
+        let clock = crate::text::clock(self.sample().wall_ns);
+        match (self.span, self.past()) {
+            (Some(_), _) => Some(format!("as of {clock}, not of the marked time")),
+            (None, Some(_)) => Some(format!("as of {clock}, not of the time shown")),
+            (None, None) => None,
         }
     }
 

@@ -12,9 +12,7 @@ mod watch;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::Model;
 use stalltop_model::model::stalls::{Filter, Tally};
-use stalltop_model::rules::WINDOW_NS;
 
 use crate::action::{ActionId, Context};
 use crate::listing::{ListPane, Listing, after};
@@ -25,10 +23,10 @@ use detail::Detail;
 use instead::Late;
 use rows::{Order, Row};
 
-/// How often CPUs were held in the last minute, for the tab.
-pub(crate) fn recent(model: &Model) -> u64 {
-    let from = model.now().at_ns.saturating_sub(WINDOW_NS);
-    let held = model.stalls.held(&Filter::default(), from, u64::MAX);
+/// How often CPUs were held in the last minute of what is shown, or in the marked time.
+pub(crate) fn recent(scene: &Scene<'_>) -> u64 {
+    let (from, to) = scene.of_late();
+    let held = scene.model.stalls.held(&Filter::default(), from, to);
     held.count.into()
 }
 

@@ -10,7 +10,6 @@ mod tree;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::Model;
 use stalltop_model::change::Request;
 
 use crate::action::{ActionId, Context};
@@ -24,8 +23,8 @@ pub(crate) use tally::Tally;
 use tree::{Order, Row};
 
 /// Events and BPF programs of others that are on.
-pub(crate) fn things_on(model: &Model) -> u64 {
-    Tally::of(&model.now().tracing).total()
+pub(crate) fn things_on(scene: &Scene<'_>) -> u64 {
+    Tally::of(scene.tracing()).total()
 }
 
 /// The pane.

@@ -101,7 +101,7 @@ impl App {
         if let Some(dialog) = &mut self.dialog {
             return dialog.wheel(mouse.kind);
         }
-        let tab = chrome::tab_at(self.size, mouse.column, mouse.row, model);
+        let tab = chrome::tab_at(self.size, mouse.column, mouse.row, &self.scene(model));
         match (mouse.kind, tab) {
             (MouseKind::Press, Some(pane)) => self.switch(pane, model),
             _ => {

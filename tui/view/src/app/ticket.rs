@@ -55,6 +55,9 @@ fn as_text(scene: &Scene<'_>, buf: &Buffer, full: Option<&[String]>) -> String {
             printable(&header.version),
         );
     }
+    if let Some(as_of) = scene.findings_as_of() {
+        let _ = writeln!(out, "findings {as_of}");
+    }
     for finding in scene.model.findings() {
         let _ = writeln!(
             out,

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use stalltop_model::Reading;
 use stalltop_model::sample::{PressureLine, System};
-use stalltop_model::{Model, Reading};
 
 use crate::draw::Pen;
-use crate::pane::{PANES, PaneId};
+use crate::pane::{PANES, PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
@@ -23,7 +23,7 @@ impl Chrome<'_> {
             return;
         }
         let mut used = 0;
-        for (pane, from, label) in tab_labels(width, self.scene.model) {
+        for (pane, from, label) in tab_labels(width, &self.scene) {
             let area = Rect {
                 x: self.size.x + from,
                 y: self.size.y + 1,
@@ -85,14 +85,14 @@ fn pressure(system: &System) -> String {
 }
 
 /// The tabs with where they begin.
-fn tab_labels(width: u16, model: &Model) -> Vec<(PaneId, u16, String)> {
+fn tab_labels(width: u16, scene: &Scene<'_>) -> Vec<(PaneId, u16, String)> {
     let mut from = 0u16;
     PANES
         .iter()
         .enumerate()
         .map(|(i, pane)| {
             let label = if width >= 60 {
-                format!(" {} {}{} ", i + 1, pane.title, badge(pane.id, width, model))
+                format!(" {} {}{} ", i + 1, pane.title, badge(pane.id, width, scene))
             } else if width >= 42 {
                 format!(" {} {} ", i + 1, pane.title)
             } else {
@@ -113,16 +113,16 @@ fn tab_labels(width: u16, model: &Model) -> Vec<(PaneId, u16, String)> {
 }
 
 /// What a tab counts, so that it is seen from the other panes.
-fn badge(pane: PaneId, width: u16, model: &Model) -> String {
+fn badge(pane: PaneId, width: u16, scene: &Scene<'_>) -> String {
     let n = match pane {
-        PaneId::Overview => model.findings().len() as u64,
+        PaneId::Overview => scene.model.findings().len() as u64,
         PaneId::Cores => 0,
-        PaneId::Stalls => crate::stalls::recent(model),
-        PaneId::Locks => return crate::locks::badge(model, width),
-        PaneId::Tracing => crate::tracing::things_on(model),
+        PaneId::Stalls => crate::stalls::recent(scene),
+        PaneId::Locks => return crate::locks::badge(scene, width),
+        PaneId::Tracing => crate::tracing::things_on(scene),
         PaneId::Cgroups if width < 100 => 0,
-        PaneId::Cgroups => model
-            .now()
+        PaneId::Cgroups => scene
+            .sample()
             .cgroups
             .value()
             .and_then(|c| c.zombies.get())
@@ -135,11 +135,11 @@ fn badge(pane: PaneId, width: u16, model: &Model) -> String {
 }
 
 /// The pane whose tab is at a cell.
-pub(crate) fn tab_at(size: Rect, column: u16, row: u16, model: &Model) -> Option<PaneId> {
+pub(crate) fn tab_at(size: Rect, column: u16, row: u16, scene: &Scene<'_>) -> Option<PaneId> {
     if row != size.y + 1 {
         return None;
     }
-    tab_labels(size.width, model)
+    tab_labels(size.width, scene)
         .into_iter()
         .find(|(_, from, label)| {
             let end = from.saturating_add(text::width(label) as u16);

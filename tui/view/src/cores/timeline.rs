@@ -84,11 +84,18 @@ impl Scale {
 /// Where a time is marked, the ticks that reach into it.
 pub(crate) fn window(scene: &Scene<'_>) -> Range<u64> {
     let Some(seq) = scene.tick() else { return 0..0 };
-    let Some(span) = scene.span else {
-        return (seq + 1).saturating_sub(LEAST_TICKS)..seq + 1;
-    };
+    match scene.span {
+        Some(span) => since(scene, span.from_ns),
+        None => (seq + 1).saturating_sub(LEAST_TICKS)..seq + 1,
+    }
+}
+
+/// The ticks up to the one that is shown that ended after a moment of `CLOCK_BOOTTIME`, ns;
+/// the one that is shown at least.
+pub(crate) fn since(scene: &Scene<'_>, from_ns: u64) -> Range<u64> {
+    let Some(seq) = scene.tick() else { return 0..0 };
     let cores = &scene.model.cores;
-    let after = |seq: &u64| cores.time(*seq).is_some_and(|t| t.at_ns > span.from_ns);
+    let after = |seq: &u64| cores.time(*seq).is_some_and(|t| t.at_ns > from_ns);
     let first = cores.ticks().find(after).unwrap_or(seq);
     first.min(seq)..seq + 1
 }

@@ -1,13 +1,12 @@
 //! What other panes say of lock contention: a figure on the tab, a line in the Overview.
 
-use stalltop_model::Model;
 use stalltop_model::model::locks::SharePoint;
 
 use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
 
-use super::{names, over, rows, when};
+use super::{names, over, rows, stretch, when};
 
 /// Seconds of waiting per second from which on they are told: a hundredth of a CPU.
 const WORTH_TAB: f64 = 0.01;
@@ -17,12 +16,12 @@ const WORTH_LINE: f64 = 0.05;
 const WORTH_SHARE: f64 = 0.05;
 
 /// What the tab says: ` 3.1 s/s`, ` 41 %` of samples; nothing where locks are calm.
-pub(crate) fn badge(model: &Model, width: u16) -> String {
-    let locks = &model.locks;
-    if model.now().locks.value().is_none() {
+pub(crate) fn badge(scene: &Scene<'_>, width: u16) -> String {
+    let locks = &scene.model.locks;
+    if scene.sample().locks.value().is_none() {
         return String::new();
     }
-    let (from, to) = locks.stretch(u64::MAX);
+    let (from, to) = stretch(scene);
     let rate = locks.rate(from, to);
     if let Some(rate) = rate.filter(|rate| rate.wait_per_s >= WORTH_TAB) {
         let per_s = names::wait_per_s(Some(rate.wait_per_s));

@@ -118,8 +118,11 @@ impl Columns {
             pen.gap(2).left("top waiter", self.waiter - 2, dim);
         }
         if self.function > 2 && !(self.by == By::Cpu && self.of == Of::Waits) {
-            pen.gap(if self.waiter > 0 { 0 } else { 2 })
-                .put("top function, < its callers", dim);
+            let title = match self.function {
+                0..27 => "in function",
+                _ => "top function, < its callers",
+            };
+            pen.gap(if self.waiter > 0 { 0 } else { 2 }).put(title, dim);
         }
     }
 }
@@ -135,7 +138,7 @@ impl Locks {
         };
         pen.put(mark.0, mark.1).gap(1);
         pen.left(row.kind, c.kind, Role::Dim);
-        column(pen, &row.name, c.name, Role::Strong);
+        pen.column(&row.name, c.name, Role::Strong);
         match self.of() {
             Of::Waits => {
                 let per_s = self.shown.wait_per_s(waits);
@@ -168,7 +171,7 @@ impl Locks {
         }
         if c.waiter > 0 {
             pen.gap(2);
-            column(pen, &row.waiter, c.waiter - 2, Role::Text);
+            pen.column(&row.waiter, c.waiter - 2, Role::Text);
         }
         if c.function > 2 {
             pen.gap(if c.waiter > 0 { 0 } else { 2 });
@@ -177,13 +180,6 @@ impl Locks {
             }
             pen.put(&row.function, Role::Text);
         }
-    }
-}
-
-/// A blank between columns however long the text is.
-fn column(pen: &mut Pen<'_>, text: &str, width: usize, role: Role) {
-    if let Some(room) = width.checked_sub(1) {
-        pen.left(&text::cut(text, room), room, role).gap(1);
     }
 }
 

@@ -193,13 +193,13 @@ fn shares(share: &ShareSum<'_>) -> Vec<Line> {
     }
     let busy = share.in_lock.saturating_mul(20) >= share.samples;
     let first = vec![
-        ("sample share ".into(), Role::Dim),
+        ("in lock slow paths ".into(), Role::Dim),
         (
             of(share.in_lock),
             if busy { Role::Warning } else { Role::Text },
         ),
-        (" in lock slow paths, of ".into(), Role::Dim),
-        (text::count(share.samples), Role::Dim),
+        (" of ".into(), Role::Dim),
+        (text::plural(share.samples, "sample"), Role::Dim),
         (format!(" by {}", text::name(share.source, 60)), Role::Dim),
     ];
     let mut out = vec![Line::of(first)];
@@ -210,7 +210,7 @@ fn shares(share: &ShareSum<'_>) -> Vec<Line> {
     let busy = share.suspected.saturating_mul(20) >= share.samples;
     let about = match some {
         true => format!(
-            "{} of them, taken as interrupts came back on",
+            "{} taken as interrupts came back on",
             text::count(share.suspected)
         ),
         false => "none; without NMI, waits with interrupts off show in no other way".to_owned(),

@@ -4,6 +4,7 @@ use stalltop_model::rules::{Finding, Severity, WINDOW_NS};
 use stalltop_model::{Reason, printable};
 
 use crate::action::{ActionId, Context};
+use crate::cores::timeline;
 use crate::pane::{PANES, PaneId, Scene};
 use crate::text;
 use crate::theme::Role;
@@ -94,6 +95,9 @@ pub(super) fn evidence(scene: &Scene<'_>, finding: &Finding) -> Vec<String> {
         printable(&finding.sentence).into_owned(),
         String::new(),
     ];
+    if let Some(as_of) = scene.findings_as_of() {
+        out.push(as_of);
+    }
     out.extend(
         finding
             .evidence
@@ -187,19 +191,20 @@ pub(super) fn calm(scene: &Scene<'_>) -> Result<String, String> {
         return Err("waiting for the first sample".into());
     }
     let cores = &scene.model.cores;
-    let window = cores.recent(WINDOW_NS);
+    let window = timeline::since(scene, scene.of_late().0);
     let worst = (0..cores.numbers().len())
         .filter_map(|row| Some((cores.worst_delay(row, window.clone())?.0, row)))
         .max();
-    let Some(newest) = cores.newest().and_then(|seq| cores.time(seq)) else {
+    let Some(shown) = scene.tick().and_then(|seq| cores.time(seq)) else {
         return Err("one sample so far: rates begin with the next tick".into());
     };
     let oldest = cores
         .time(window.start)
-        .map_or(newest.at_ns, |t| t.at_ns - t.span_ns);
-    let span = match newest.at_ns.saturating_sub(oldest) {
-        ns if ns.abs_diff(WINDOW_NS) < 2_000_000_000 => "60 s".to_owned(),
-        ns => text::ago(ns),
+        .map_or(shown.at_ns, |t| t.at_ns - t.span_ns);
+    let span = match (scene.span, shown.at_ns.saturating_sub(oldest)) {
+        (Some(_), _) => "the marked time".to_owned(),
+        (None, ns) if ns.abs_diff(WINDOW_NS) < 2_000_000_000 => "60 s".to_owned(),
+        (None, ns) => text::ago(ns),
     };
     let delays = match worst {
         Some((ns, row)) => format!(
@@ -209,7 +214,9 @@ pub(super) fn calm(scene: &Scene<'_>) -> Result<String, String> {
         ),
         None => "delays are not measured".to_owned(),
     };
-    Ok(format!("no finding now; {delays}{}", stalls_of_late(scene)))
+    let now = scene.findings_as_of().unwrap_or("now".to_owned());
+    let stalls = stalls_of_late(scene);
+    Ok(format!("no finding {now}; {delays}{stalls}"))
 }
 
 /// `; no stall of 5.0 ms or more`, for the calm line.
@@ -218,7 +225,7 @@ fn stalls_of_late(scene: &Scene<'_>) -> String {
         return String::new();
     };
     let least = watch.kinds.iter().filter_map(stalltop_model::Reading::get);
-    match (crate::stalls::recent(scene.model), least.min()) {
+    match (crate::stalls::recent(scene), least.min()) {
         (_, None) => String::new(),
         (0, Some(ns)) => format!("; no stall over {}", text::duration(ns)),
         (n, Some(_)) => format!("; {}", text::plural(n, "stall")),

@@ -5,13 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::model::stalls::{self, Filter, Group, GroupBy, StallsModel};
-use stalltop_model::rules::WINDOW_NS;
 use stalltop_model::sample::Stall;
 
 use crate::cores::delay_role;
 use crate::draw::{self, Pen};
 use crate::pane::Scene;
-use crate::text::{self, NONE};
+use crate::text;
 use crate::theme::Role;
 
 use super::names;
@@ -40,14 +39,7 @@ pub(crate) struct Culprits {
 impl Culprits {
     /// Works them out anew.
     pub(crate) fn refresh(&mut self, scene: &Scene<'_>) {
-        let until = scene.times().1;
-        let (from, span) = match scene.span {
-            Some(span) => (span.from_ns, span.clock()),
-            None => (
-                scene.until_ns().saturating_sub(WINDOW_NS),
-                "60 s".to_owned(),
-            ),
-        };
+        let (from, until) = scene.of_late();
         let stalls = &scene.model.stalls;
         let groups = stalls.groups(GroupBy::Culprit, &Filter::default(), from, until);
         self.stalls = groups.iter().map(|g| u64::from(g.count)).sum();
@@ -66,7 +58,7 @@ impl Culprits {
                 culprit(stalls, group, processes)
             })
             .collect();
-        self.span = span;
+        self.span = scene.span.map_or("60 s".to_owned(), |span| span.clock());
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -133,21 +125,21 @@ fn chain(stall: &Stall) -> String {
 
 fn line(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, y: u16, culprit: &Culprit) {
     let group = &culprit.group;
-    let wide = area.width >= 110;
-    let who = if area.width < 100 { 22 } else { 20 };
-    let mut pen = Pen::new(buf, scene.theme, area, y);
-    let column = |pen: &mut Pen<'_>, text: &str, width: usize, role: Role| {
-        pen.left(text, width - 1, role).gap(1);
+    // Of whom: from the second width on.
+    let (who, owner) = match area.width {
+        0..100 => (22, 0),
+        100..110 => (20, 0),
+        110..160 => (20, 24),
+        _ => (34, 44),
     };
+    let mut pen = Pen::new(buf, scene.theme, area, y);
     pen.gap(2);
-    column(&mut pen, &culprit.who, who, Role::Strong);
-    if wide {
-        let owner = if culprit.owner.is_empty() {
-            NONE
-        } else {
-            &culprit.owner
-        };
-        column(&mut pen, owner, 24, Role::Dim);
+    if owner > 0 && culprit.owner.is_empty() {
+        // Why nobody is known needs the room, and nobody has an owner.
+        pen.column(&culprit.who, who + owner, Role::Strong);
+    } else {
+        pen.column(&culprit.who, who, Role::Strong);
+        pen.column(&culprit.owner, owner, Role::Dim);
     }
     pen.right(&text::count(u64::from(group.count)), 6, Role::Text)
         .put(

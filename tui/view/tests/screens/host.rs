@@ -355,7 +355,8 @@ pub(crate) fn tracing(kind: Kind) -> Tracing {
     };
     let program = |id: u32, kind: &str, target: &str, ours: bool| BpfProgram {
         id,
-        kind: kind.into(),
+        // The kernel has one type for both.
+        kind: if kind == "kretprobe" { "kprobe" } else { kind }.into(),
         name: target.chars().take(15).collect::<String>().into(),
         tag: "8f3b0c5511d20a77".into(),
         loaded_at_ns: BOOT_NS - 40_000 * S,

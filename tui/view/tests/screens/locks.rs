@@ -155,7 +155,7 @@ fn before_the_tracepoints_there_is_the_sample_share() {
         "{text}"
     );
     assert!(
-        text.contains("sample share 10.0 % in lock slow paths"),
+        text.contains("in lock slow paths 10.0 % of 9,600 samples"),
         "{text}"
     );
     assert!(!text.contains("wait/s"), "no wait was measured: {text}");
