@@ -1,3 +1,4 @@
-//! System calls that rustix does not wrap: the only place in this crate with `unsafe`.
+//! Calls of the system that rustix does not wrap: the only place in this crate with `unsafe`.
 
+pub mod heap;
 pub mod isolate;

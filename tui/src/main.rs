@@ -13,6 +13,7 @@ mod ui;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    stalltop_collectors::sys::heap::keep_small();
     let cli = match cli::Cli::read(std::env::args_os()) {
         Ok(cli) => cli,
         Err(error) => {
