@@ -13,6 +13,7 @@ pub mod holders;
 mod instance;
 mod kprobes;
 mod perf;
+mod schedule;
 pub mod text;
 mod tracefs;
 
@@ -20,13 +21,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::time::ClockId;
 use stalltop_model::sample::{BpfObjects, KernelProbes, PerfUse, Tracefs, Tracing};
 use stalltop_model::{Reading, Reason};
 
+use crate::own::nanoseconds;
 use crate::{Env, env, file};
 use bpf::BpfReader;
 pub(crate) use bpf::refused as no_programs;
 use holders::iterator::TaskFiles;
+use schedule::Schedule;
 use tracefs::{Parts, TracefsReader};
 
 pub use instance::OUR_PREFIX;
@@ -42,15 +46,6 @@ const WALK_BUDGET: Duration = Duration::from_millis(5);
 
 /// The most time that the first scan spends on it: nothing is shown of it before.
 const FIRST_WALK_BUDGET: Duration = Duration::from_millis(50);
-
-/// Descriptors of all processes are looked through this often, and this often while somebody
-/// looks; less often where it takes long.
-const HOLDERS: Duration = Duration::from_secs(30);
-const HOLDERS_WANTED: Duration = Duration::from_secs(5);
-
-/// After programs came or went the descriptors are looked through once more: before links (5.7)
-/// a program is loaded first and attached to its perf event a little later, unseen by ids.
-const SETTLE: Duration = Duration::from_secs(2);
 
 /// Reads everything that traces on the host.
 pub struct TracingCollector {
@@ -157,7 +152,7 @@ impl TracingCollector {
         changed |= self.poll_holders(now, all);
         if changed {
             self.now = Arc::new(Tracing {
-                at_ns: boot_time(),
+                at_ns: nanoseconds(ClockId::Boottime),
                 tracefs: self.tracefs_value.clone(),
                 kprobes: self.kprobes.clone(),
                 bpf: self.bpf_value.clone(),
@@ -180,13 +175,12 @@ impl TracingCollector {
         let moved = matches!(ids, Ok(true));
         let stirred = self.tracefs.as_ref().is_some_and(TracefsReader::moved);
         let scan = (self.holders).is_due(now, moved || stirred, self.wanted, all);
+        let before = nanoseconds(ClockId::ThreadCPUTime);
         if scan {
-            let started = Instant::now();
             self.found = self.find_holders(live);
             if let (Ok(found), Ok(_)) = (&self.found, &ids) {
                 self.bpf.search(&self.env, found, &mut self.buf);
             }
-            self.holders.took(now, started.elapsed());
         }
         let mut changed = false;
         if scan {
@@ -219,6 +213,10 @@ impl TracingCollector {
             };
             changed |= value != self.bpf_value;
             self.bpf_value = value;
+        }
+        if scan {
+            let cost = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(before);
+            self.holders.took(now, Duration::from_nanos(cost));
         }
         changed
     }
@@ -295,47 +293,6 @@ impl TracingCollector {
     }
 }
 
-/// When the descriptors of all processes are looked through next.
-#[derive(Default)]
-struct Schedule {
-    last: Option<Instant>,
-    cost: Duration,
-    again: Option<Instant>,
-}
-
-impl Schedule {
-    /// At the start, when objects came or went (and once more when that has settled), and
-    /// periodically. It never takes more than 0.1 % of the time, 1 % while somebody looks and
-    /// 2 % while objects come and go, however long one scan is.
-    fn is_due(&mut self, now: Instant, moved: bool, wanted: bool, force: bool) -> bool {
-        if moved {
-            self.again = Some(now + SETTLE);
-        }
-        let Some(last) = self.last else {
-            return true;
-        };
-        let age = now.duration_since(last);
-        let settled = self.again.is_some_and(|at| now >= at);
-        let (period, share) = if wanted {
-            (HOLDERS_WANTED, 100)
-        } else {
-            (HOLDERS, 1000)
-        };
-        let due = force
-            || age >= period.max(self.cost * share)
-            || ((moved || settled) && age >= self.cost * 50);
-        if due && settled {
-            self.again = None;
-        }
-        due
-    }
-
-    fn took(&mut self, now: Instant, cost: Duration) {
-        self.last = Some(now);
-        self.cost = cost;
-    }
-}
-
 /// Whether a part is due, and notes that it is taken.
 fn due(at: &mut Option<Instant>, period: Duration, now: Instant, force: bool) -> bool {
     let is = force || at.is_none_or(|last| now.duration_since(last) >= period);
@@ -343,46 +300,4 @@ fn due(at: &mut Option<Instant>, period: Duration, now: Instant, force: bool) ->
         *at = Some(now);
     }
     is
-}
-
-/// `CLOCK_BOOTTIME`, ns.
-fn boot_time() -> u64 {
-    let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(t.tv_nsec).unwrap_or(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_dear_scan_is_taken_less_often() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut schedule = Schedule::default();
-        assert!(schedule.is_due(at(0), false, false, false));
-        schedule.took(at(0), Duration::from_millis(100));
-        assert!(!schedule.is_due(at(31_000), false, false, false));
-        assert!(!schedule.is_due(at(9_000), false, true, false));
-        assert!(schedule.is_due(at(10_000), false, true, false));
-        assert!(schedule.is_due(at(100_000), false, false, false));
-        schedule.took(at(100_000), Duration::from_millis(1));
-        assert!(!schedule.is_due(at(101_000), false, false, false));
-        assert!(schedule.is_due(at(130_000), false, false, false));
-    }
-
-    #[test]
-    fn objects_that_come_are_looked_at_now_and_when_settled() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut schedule = Schedule::default();
-        schedule.took(at(0), Duration::from_millis(10));
-        assert!(!schedule.is_due(at(400), true, false, false), "2 % at most");
-        assert!(schedule.is_due(at(1_000), true, false, false));
-        schedule.took(at(1_000), Duration::from_millis(10));
-        assert!(!schedule.is_due(at(2_000), false, false, false));
-        assert!(schedule.is_due(at(3_000), false, false, false), "settled");
-        schedule.took(at(3_000), Duration::from_millis(10));
-        assert!(!schedule.is_due(at(9_000), false, false, false));
-    }
 }

@@ -6,11 +6,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::time::{ClockId, clock_gettime};
 use stalltop_collectors::Env;
 use stalltop_collectors::tracing::TracingCollector;
 use stalltop_model::Reason;
 use stalltop_probes::Descriptors;
-use stalltop_tests::{need, require};
+use stalltop_tests::{need, require, tool};
 
 /// Processes that sleep, each with `fds` descriptors beside the three of every process.
 struct Sleepers(Vec<Child>);
@@ -89,4 +90,85 @@ fn iterator_and_proc_side_by_side() {
             println!("  {how:<10} {:>10.1?} {:>10.1?}", took[0], took[ROUNDS / 2]);
         }
     }
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// What looking for holders takes in all, with 2,000 processes while somebody looks at them: as a
+/// host is, and as programs come and go each second.
+#[test]
+#[ignore = "a measurement"]
+fn holders_of_two_thousand_processes_cost_two_milliseconds_a_second() {
+    const SECONDS: u32 = 40;
+    require!(need::root());
+    require!(need::tracepoint("task:task_rename"));
+    let holder = || {
+        tool::Tool::start(
+            env!("CARGO_BIN_EXE_bpf-holder"),
+            &["raw_tracepoint:task_rename"],
+        )
+    };
+    let _sleepers = Sleepers::new(2_000, 25);
+    let mut collector = TracingCollector::new(&Env::live());
+    collector.want(true);
+    collector.scan_all();
+    // What is not looks for holders: most rounds have none.
+    let mut round = |what: &mut dyn FnMut(u32), rounds: u32| {
+        let mut took = Vec::new();
+        for at in 0..rounds {
+            what(at);
+            let before = cpu();
+            collector.scan();
+            took.push(cpu() - before);
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        let all: Duration = took.iter().sum();
+        took.sort_unstable();
+        let other = took[took.len() / 2] * rounds;
+        (all.saturating_sub(other), other, took[took.len() - 1])
+    };
+    for (churn, name) in [
+        (false, "nothing comes or goes"),
+        (true, "each second a program"),
+    ] {
+        // What the one before took ahead is to be paid for.
+        round(&mut |_| {}, 120);
+        let mut held = None;
+        let mut come = |at: u32| {
+            if churn && at % 4 == 0 {
+                held = None;
+                held = Some(holder());
+            }
+        };
+        let (looks, other, longest) = round(&mut come, SECONDS * 4);
+        println!(
+            "{name}: {:.2} ms a second for holders, {:.2} for the rest, {longest:?} at most for a round",
+            looks.as_secs_f64() * 1e3 / f64::from(SECONDS),
+            other.as_secs_f64() * 1e3 / f64::from(SECONDS),
+        );
+        assert!(
+            looks <= Duration::from_millis(2) * SECONDS + longest * 3,
+            "{name}"
+        );
+    }
+    // A program that comes now has its holder at once.
+    round(&mut |_| {}, 120);
+    let tool = holder();
+    let come = Instant::now();
+    let pid = tool.pid();
+    let found = loop {
+        let state = collector.scan();
+        let bpf = state.bpf.value().unwrap();
+        let holds = |p: &stalltop_model::sample::BpfProgram| p.holders.iter().any(|h| h.pid == pid);
+        if bpf.programs.iter().any(holds) {
+            break come.elapsed();
+        }
+        assert!(come.elapsed() < Duration::from_secs(5), "no holder");
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    println!("a new program's holder is known after {found:?}");
 }
