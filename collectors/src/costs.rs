@@ -32,7 +32,7 @@ mod programs;
 mod schedule;
 mod series;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
@@ -41,6 +41,7 @@ use stalltop_model::{Reading, Reason};
 
 use crate::Env;
 use crate::own::nanoseconds;
+use crate::shared::Shared;
 use crate::tracing::TracingCollector;
 pub(crate) use events::{EventCosts, EventRates};
 use meter::Meter;
@@ -61,35 +62,18 @@ struct State {
     own: Option<ProbeCosts>,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Shared {
-    /// The lock is only ever held to move pointers; a panic cannot leave it half-done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits for that time, whatever is asked for meanwhile but the end.
-    fn rest(&self, time: Duration) {
-        let go_on = |state: &mut State| !state.stop;
-        drop(self.changed.wait_timeout_while(self.lock(), time, go_on));
-    }
-}
-
 /// The thread that measures. Dropping this ends it.
 pub(crate) struct CostThread {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
 }
 
 impl CostThread {
     /// Starts it; it sleeps until somebody wants something.
     pub(crate) fn start(env: &Env) -> Self {
-        let shared = Arc::new(Shared::default());
-        shared.lock().costs = Reading::Off(Reason::NotAsked);
+        let shared = Arc::new(Shared::new(State {
+            costs: Reading::Off(Reason::NotAsked),
+            ..State::default()
+        }));
         let (theirs, env) = (Arc::clone(&shared), env.clone());
         let started = std::thread::Builder::new()
             .name("stalltop-costs".into())
@@ -110,55 +94,50 @@ impl CostThread {
 
     /// The newest figures; nothing while the thread is just putting them there.
     pub(crate) fn newest(&self) -> Option<Reading<Arc<Costs>>> {
-        match self.shared.state.try_lock() {
-            Ok(state) => Some(state.costs.clone()),
-            Err(TryLockError::Poisoned(state)) => Some(state.into_inner().costs.clone()),
-            Err(TryLockError::WouldBlock) => None,
-        }
+        Some(self.shared.try_lock()?.costs.clone())
     }
 
     /// What is new of our own programs.
     pub(crate) fn own(&self) -> Option<ProbeCosts> {
-        self.shared.state.try_lock().ok()?.own.take()
+        self.shared.try_lock()?.own.take()
     }
 
     /// Says whether anybody wants to know what probes cost.
     pub(crate) fn want(&self, wanted: bool) {
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.wanted, wanted) != wanted {
-            state.costs = Reading::Off(if wanted {
-                Reason::Starting
-            } else {
-                Reason::NotAsked
-            });
-            self.shared.changed.notify_all();
-        }
+        self.shared.change(|state| {
+            let changed = std::mem::replace(&mut state.wanted, wanted) != wanted;
+            if changed {
+                state.costs = Reading::Off(if wanted {
+                    Reason::Starting
+                } else {
+                    Reason::NotAsked
+                });
+            }
+            changed
+        });
     }
 
     /// The host was changed: figures begin anew, at once.
     pub(crate) fn restart(&self) {
-        self.shared.lock().restart = true;
-        self.shared.changed.notify_all();
+        self.shared.tell(|state| state.restart = true);
     }
 }
 
 impl Drop for CostThread {
     /// Does not wait: a window ends at once, and nothing of it outlives the process.
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.changed.notify_all();
+        self.shared.tell(|state| state.stop = true);
     }
 }
 
 /// Gives the thread what others find out.
 #[derive(Clone)]
-pub(crate) struct CostHandle(Arc<Shared>);
+pub(crate) struct CostHandle(Arc<Shared<State>>);
 
 impl CostHandle {
     /// Hands over our own programs, which are measured from now on.
     pub(crate) fn measure(&self, ours: OwnPrograms) {
-        self.0.lock().ours = Some(ours);
-        self.0.changed.notify_all();
+        self.0.tell(|state| state.ours = Some(ours));
     }
 
     /// The newest rates of what is not BPF; they are shown with the next window.
@@ -167,7 +146,7 @@ impl CostHandle {
     }
 }
 
-fn run(shared: &Shared, env: &Env) {
+fn run(shared: &Shared<State>, env: &Env) {
     let mut meter = Meter::new(env);
     let seed = nanoseconds(ClockId::Realtime) ^ u64::from(std::process::id());
     let mut schedule = Schedule::new(Instant::now(), seed);
@@ -175,7 +154,10 @@ fn run(shared: &Shared, env: &Env) {
         let cpu = nanoseconds(ClockId::ThreadCPUTime);
         meter.set_duty(schedule.duty());
         let all = due == Due::All;
-        let own = meter.window(all, |time| shared.rest(time));
+        // Whatever is asked for meanwhile but the end.
+        let own = meter.window(all, |time| {
+            drop(shared.wait_while(time, |state| !state.stop))
+        });
         let cpu = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(cpu);
         schedule.took(due, Instant::now(), Duration::from_nanos(cpu));
         if !all {
@@ -196,7 +178,7 @@ fn run(shared: &Shared, env: &Env) {
 }
 
 /// Waits for the next window; none when it is time to end.
-fn next(shared: &Shared, meter: &mut Meter, schedule: &mut Schedule) -> Option<Due> {
+fn next(shared: &Shared<State>, meter: &mut Meter, schedule: &mut Schedule) -> Option<Due> {
     let mut state = shared.lock();
     loop {
         if state.stop {
@@ -215,14 +197,7 @@ fn next(shared: &Shared, meter: &mut Meter, schedule: &mut Schedule) -> Option<D
             meter.restart();
         }
         state = match schedule.due(now, meter.has_own()) {
-            Due::Rest(Some(time)) => {
-                let waited = shared.changed.wait_timeout(state, time);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            Due::Rest(None) => {
-                let waited = shared.changed.wait(state);
-                waited.unwrap_or_else(PoisonError::into_inner)
-            }
+            Due::Rest(time) => shared.wait(state, time),
             due => return Some(due),
         };
     }

@@ -19,6 +19,7 @@ pub mod locks;
 pub mod own;
 pub mod owner;
 pub mod selftest;
+mod shared;
 pub mod stalls;
 pub mod sys;
 pub mod system;

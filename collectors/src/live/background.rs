@@ -1,6 +1,6 @@
 //! The one background thread: attaches eBPF, then reads what may block, one thing at a time.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use stalltop_model::sample::Tracing;
@@ -13,6 +13,7 @@ use crate::cores::why;
 use crate::costs::{CostHandle, CostThread, EventRates, OwnPrograms};
 use crate::env::Env;
 use crate::locks::{LockHandle, Setup};
+use crate::shared::Shared;
 use crate::stalls::kallsyms::Symbols;
 use crate::stalls::{self, StallHandle};
 use crate::tracing::TracingCollector;
@@ -58,18 +59,7 @@ struct State {
     stop: bool,
 }
 
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Shared {
-    /// The lock is only ever held to move pointers; a panic cannot leave it half-done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
+impl Shared<State> {
     fn publish(&self, put: impl FnOnce(&mut News)) {
         let mut state = self.lock();
         put(&mut state.news);
@@ -78,9 +68,8 @@ impl Shared {
 
     /// Waits for `time`, or until something is asked for; true when it is time to end.
     fn rest(&self, time: Duration) -> bool {
-        let rested = |state: &mut State| !state.stop && !state.kick;
-        let waited = self.changed.wait_timeout_while(self.lock(), time, rested);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+        self.wait_while(time, |state| !state.stop && !state.kick)
+            .stop
     }
 
     /// What to do in this round.
@@ -93,14 +82,14 @@ impl Shared {
 
 /// The handle that the ticking thread holds.
 pub(super) struct Background {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
     cgroups: CgroupHandle,
     costs: CostThread,
 }
 
 impl Background {
     pub(super) fn start(options: &Options) -> Self {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::<State>::default());
         let (theirs, options) = (Arc::clone(&shared), options.clone());
         let collector = CgroupCollector::new(&options.env);
         let cgroups = collector.handle();
@@ -132,24 +121,22 @@ impl Background {
 
     pub(super) fn read_cgroup(&self, path: Name) {
         self.cgroups.read_now(path);
-        self.shared.lock().kick = true;
-        self.shared.changed.notify_all();
+        self.shared.tell(|state| state.kick = true);
     }
 
     pub(super) fn wants(&self, wants: Wants) {
         self.costs.want(wants.costs);
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.wants, wants) != wants {
-            state.kick = true;
-            self.shared.changed.notify_all();
-        }
+        self.shared.change(|state| {
+            let changed = std::mem::replace(&mut state.wants, wants) != wants;
+            state.kick |= changed;
+            changed
+        });
     }
 
     pub(super) fn rescan(&self) {
         self.costs.restart();
-        let mut state = self.shared.lock();
-        (state.rescan, state.kick) = (true, true);
-        self.shared.changed.notify_all();
+        self.shared
+            .tell(|state| (state.rescan, state.kick) = (true, true));
     }
 
     /// What is new. Never waits for the thread, but with `until` for eBPF to be loaded.
@@ -157,13 +144,9 @@ impl Background {
         let mut state = match until {
             Some(until) => {
                 let time = until.saturating_duration_since(Instant::now());
-                let waited =
-                    self.shared
-                        .changed
-                        .wait_timeout_while(self.shared.lock(), time, |state| !state.loaded);
-                waited.unwrap_or_else(PoisonError::into_inner).0
+                self.shared.wait_while(time, |state| !state.loaded)
             }
-            None => self.shared.state.try_lock().ok()?,
+            None => self.shared.try_lock()?,
         };
         std::mem::take(&mut state.any).then(|| std::mem::take(&mut state.news))
     }
@@ -173,8 +156,7 @@ impl Drop for Background {
     /// Does not wait: a read that blocks cannot be cut short, and the thread holds nothing
     /// that outlives the process.
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
-        self.shared.changed.notify_all();
+        self.shared.tell(|state| state.stop = true);
     }
 }
 
@@ -189,7 +171,12 @@ fn no_samples(probes: &Probes, env: &Env) -> Reason {
     })
 }
 
-fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: &CostHandle) {
+fn run(
+    shared: &Shared<State>,
+    options: &Options,
+    mut cgroups: CgroupCollector,
+    costs: &CostHandle,
+) {
     let env = &options.env;
     let symbols = Symbols::new(env);
     let watch = stalls::Watch::new(env, &options.stalls, options.sample)
@@ -221,8 +208,7 @@ fn run(shared: &Shared, options: &Options, mut cgroups: CgroupCollector, costs: 
         stalls
     };
     shared.publish(|news| news.stalls = Some(stalls));
-    shared.lock().loaded = true;
-    shared.changed.notify_all();
+    shared.tell(|state| state.loaded = true);
 
     let period = options.tick.clamp(PERIOD.0, PERIOD.1);
     let mut tracing = TracingCollector::new(env);

@@ -4,7 +4,7 @@
 //! most; between them it sleeps. On a quiet host a window is some words of shared memory. The
 //! tick takes the newest window's pointer and never waits.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use stalltop_probes::Samples;
 use super::governor::{Governor, LocksMode, Plan};
 use super::watch::{Watcher, program};
 use crate::env::Env;
+use crate::shared::Shared;
 use crate::stalls::kallsyms::Symbols;
 
 /// Between two windows at least and at most.
@@ -30,26 +31,6 @@ struct State {
     /// `looked_at` or `stop` changed.
     kick: bool,
     stop: bool,
-}
-
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-impl Shared {
-    /// The lock is only ever held to move pointers; a panic cannot leave it half-done.
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Waits; gives whether somebody wants something.
-    fn rest(&self, time: Duration) -> bool {
-        let rested = |state: &mut State| !state.kick;
-        let waited = self.changed.wait_timeout_while(self.lock(), time, rested);
-        waited.unwrap_or_else(PoisonError::into_inner).0.kick
-    }
 }
 
 /// What is to be watched.
@@ -68,13 +49,13 @@ pub(crate) struct Setup {
 
 /// The end that the ticking thread holds. Dropping it ends the thread.
 pub(crate) struct LockHandle {
-    shared: Arc<Shared>,
+    shared: Arc<Shared<State>>,
     program: ProgramHealth,
     spent_ns: u64,
 }
 
 /// Says so where the thread ends that should not.
-struct Alive<'a>(&'a Shared);
+struct Alive<'a>(&'a Shared<State>);
 
 impl Drop for Alive<'_> {
     fn drop(&mut self) {
@@ -95,10 +76,7 @@ impl LockHandle {
             ..State::default()
         };
         Self {
-            shared: Arc::new(Shared {
-                state: Mutex::new(state),
-                changed: Condvar::new(),
-            }),
+            shared: Arc::new(Shared::new(state)),
             program: program(Reading::Off(why.clone())),
             spent_ns: 0,
         }
@@ -123,17 +101,17 @@ impl LockHandle {
 
     /// Says whether a person looks: then it is watched whatever it costs.
     pub(crate) fn look(&self, looked_at: bool) {
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.looked_at, looked_at) != looked_at {
-            state.kick = true;
-            self.shared.changed.notify_all();
-        }
+        self.shared.change(|state| {
+            let changed = std::mem::replace(&mut state.looked_at, looked_at) != looked_at;
+            state.kick |= changed;
+            changed
+        });
     }
 
     /// Fills what waits for locks, and what our program for that costs. Never waits; allocates
     /// nothing once warm.
     pub(crate) fn fill(&mut self, out: &mut Sample) {
-        if let Ok(state) = self.shared.state.try_lock() {
+        if let Some(state) = self.shared.try_lock() {
             if !same(&out.locks, &state.newest) {
                 out.locks.clone_from(&state.newest);
             }
@@ -159,9 +137,8 @@ fn same(a: &Reading<Arc<Locks>>, b: &Reading<Arc<Locks>>) -> bool {
 impl Drop for LockHandle {
     /// Does not wait: the program is detached when the thread ends, or with the process.
     fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        (state.stop, state.kick) = (true, true);
-        self.shared.changed.notify_all();
+        self.shared
+            .tell(|state| (state.stop, state.kick) = (true, true));
     }
 }
 
@@ -172,7 +149,7 @@ enum Wish {
     Stop,
 }
 
-fn wish(shared: &Shared) -> Wish {
+fn wish(shared: &Shared<State>) -> Wish {
     let mut state = shared.lock();
     state.kick = state.stop;
     match (state.stop, state.looked_at) {
@@ -182,7 +159,7 @@ fn wish(shared: &Shared) -> Wish {
     }
 }
 
-fn run(shared: &Shared, setup: Setup) {
+fn run(shared: &Shared<State>, setup: Setup) {
     let _alive = Alive(shared);
     let period = setup.tick.clamp(PERIOD.0, PERIOD.1);
     let mut governor = Governor::new(setup.mode, period);
@@ -224,19 +201,20 @@ fn run(shared: &Shared, setup: Setup) {
 
 /// Sleeps until `time` is over or somebody wants something, and reads meanwhile what would be
 /// overwritten.
-fn sleep(shared: &Shared, watcher: &mut Watcher, time: Duration, looked_at: bool) {
+fn sleep(shared: &Shared<State>, watcher: &mut Watcher, time: Duration, looked_at: bool) {
     let end = Instant::now() + time;
     loop {
         let left = end.saturating_duration_since(Instant::now());
         let step = watcher.step(looked_at).min(left);
-        if shared.rest(step) || step == left {
+        let kicked = shared.wait_while(step, |state| !state.kick).kick;
+        if kicked || step == left {
             return;
         }
         watcher.drain(looked_at);
     }
 }
 
-fn publish(shared: &Shared, watcher: &Watcher, window: Option<Locks>) {
+fn publish(shared: &Shared<State>, watcher: &Watcher, window: Option<Locks>) {
     let window = window.map(|window| Reading::Value(Arc::new(window)));
     let own = watcher.program();
     let old;
@@ -286,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_thread_that_fails_is_told() {
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared::<State>::default());
         let theirs = Arc::clone(&shared);
         let failed = thread::spawn(move || {
             let _alive = Alive(&theirs);
