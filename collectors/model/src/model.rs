@@ -7,6 +7,7 @@
 pub mod cgroups;
 pub mod cores;
 pub mod costs;
+mod kept;
 pub mod locks;
 pub mod own;
 pub mod stalls;

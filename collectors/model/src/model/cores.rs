@@ -7,7 +7,7 @@ const RING_BYTES: usize = 3 << 20;
 /// Bytes that a ring never exceeds, even where that keeps fewer ticks than the least.
 const MOST_BYTES: usize = 64 << 20;
 /// Ticks kept at most: 15 minutes at the default tick.
-const MAX_TICKS: usize = 900;
+pub(super) const MAX_TICKS: usize = 900;
 /// Ticks kept at least, whatever the number of CPUs.
 const MIN_TICKS: usize = 120;
 /// Ticks of per-vector detail kept at least.

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use super::kept::Kept;
 use crate::Name;
 use crate::sample::{BpfProgram, Costs, Holder, Sample, Tracing};
 
 /// Points kept: 15 minutes at the default tick.
 const KEPT: usize = 900;
-/// Windows kept for going back in time; the oldest is dropped first.
-const WINDOWS_KEPT: usize = 120;
+/// Bytes that the windows for going back in time may take: a program takes about 250 of them.
+const WINDOWS_BYTES: usize = 4 << 20;
 /// Holders whose history is kept; those that cost least are left out first.
 const HOLDERS_KEPT: usize = 64;
 
@@ -67,8 +68,7 @@ pub struct CostsModel {
     tracing: Option<Arc<Tracing>>,
     /// The newest figures, without their time.
     last: CostPoint,
-    /// Windows with the tick that showed each first, oldest first.
-    windows: VecDeque<(u64, Arc<Costs>)>,
+    windows: Kept<Costs, WINDOWS_BYTES>,
 }
 
 impl Default for CostsModel {
@@ -80,7 +80,7 @@ impl Default for CostsModel {
             costs: None,
             tracing: None,
             last: CostPoint::default(),
-            windows: VecDeque::with_capacity(WINDOWS_KEPT),
+            windows: Kept::default(),
         }
     }
 }
@@ -96,10 +96,7 @@ impl CostsModel {
             self.tracing = Some(Arc::clone(&now.tracing));
         }
         if new_window && let Some(costs) = costs {
-            if self.windows.len() == WINDOWS_KEPT {
-                self.windows.pop_front();
-            }
-            self.windows.push_back((seq, Arc::clone(costs)));
+            self.windows.push(seq, costs, weigh(costs));
         }
         if self.points.len() == KEPT {
             self.points.pop_front();
@@ -215,9 +212,7 @@ impl CostsModel {
     /// The costs as of a tick. `None` before the first window, and for ticks older than the
     /// windows kept.
     pub fn at(&self, seq: u64) -> Option<&Costs> {
-        let after = self.windows.partition_point(|(first, _)| *first <= seq);
-        let (_, costs) = self.windows.get(after.checked_sub(1)?)?;
-        Some(costs)
+        self.windows.at(seq)
     }
 }
 
@@ -226,6 +221,18 @@ fn same<T>(a: Option<&Arc<T>>, b: Option<&Arc<T>>) -> bool {
         (Some(a), Some(b)) => Arc::ptr_eq(a, b),
         (a, b) => a.is_none() && b.is_none(),
     }
+}
+
+/// What a window takes, bytes; names are shared with the windows before and not counted.
+fn weigh(costs: &Costs) -> usize {
+    let maps = costs.maps.iter().map(|map| size_of_val(&map.programs[..]));
+    size_of::<Costs>()
+        + size_of_val(&costs.programs[..])
+        + size_of_val(&costs.maps[..])
+        + maps.sum::<usize>()
+        + size_of_val(&costs.dynamic[..])
+        + size_of_val(&costs.instances[..])
+        + size_of_val(&costs.per_hit[..])
 }
 
 fn by_of(holder: &Holder) -> HeldBy {

@@ -1,8 +1,11 @@
 //! What changed in the tracing state since the first sample.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod weigh;
+
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::kept::Kept;
 use crate::Name;
 use crate::sample::{EnableState, Sample, Tracing};
 
@@ -55,8 +58,9 @@ pub enum ChangeKind {
     Gone,
 }
 
-/// States kept for going back in time; the oldest is dropped first.
-const STATES_KEPT: usize = 120;
+/// Bytes that the states for going back in time may take: a program and its holder take about
+/// 600 of them, so that with 1,000 programs there are some.
+const STATES_BYTES: usize = 4 << 20;
 
 /// A thing that changed, and when that was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +78,7 @@ pub struct TracingModel {
     first: HashMap<Thing, u64>,
     seeded: Seeded,
     changed: HashMap<Thing, ChangedAt>,
-    /// States with the tick that showed each first, oldest first.
-    states: VecDeque<(u64, Arc<Tracing>)>,
+    states: Kept<Tracing, STATES_BYTES>,
     /// Stands for the newest of `states`, without what only counts.
     state: u64,
 }
@@ -113,18 +116,13 @@ impl TracingModel {
             return;
         }
         self.state = state;
-        if self.states.len() == STATES_KEPT {
-            self.states.pop_front();
-        }
-        self.states.push_back((seq, Arc::clone(tracing)));
+        self.states.push(seq, tracing, weigh::weigh(tracing));
     }
 
     /// The tracing state of a tick; the counters in it are those of when the state began.
     /// `None` before the first sample, and for ticks older than the states kept.
     pub fn at(&self, seq: u64) -> Option<&Tracing> {
-        let after = self.states.partition_point(|(first, _)| *first <= seq);
-        let (_, tracing) = self.states.get(after.checked_sub(1)?)?;
-        Some(tracing)
+        self.states.at(seq)
     }
 
     fn compare(&mut self, tracing: &Tracing, wall_ns: u64) {
@@ -294,7 +292,7 @@ fn digest(state: &impl std::hash::Hash) -> u64 {
 mod tests {
     use super::*;
     use crate::Reading;
-    use crate::sample::{Event, Instance, Tracefs};
+    use crate::sample::{BpfObjects, BpfProgram, Event, Holder, Instance, Tracefs};
 
     fn with(events: &[(&str, EnableState)]) -> Sample {
         let events = events
@@ -349,6 +347,49 @@ mod tests {
         assert_eq!(kind("c"), Some(ChangeKind::Appeared));
         model.advance(&with(&[("a", EnableState::On), ("b", EnableState::On)]), 1);
         assert_eq!(model.changes().count(), 0);
+    }
+
+    #[test]
+    fn programs_that_come_and_go_keep_no_more_memory() {
+        let holder = Holder {
+            pid: 1,
+            comm: "agent".into(),
+            cmdline: "c".repeat(256).into(),
+            owner: crate::sample::Owner::default(),
+            by: crate::sample::HeldBy::Program,
+        };
+        let mut model = TracingModel::default();
+        for round in 0..300_u32 {
+            let program = |id| BpfProgram {
+                id,
+                kind: "kprobe".into(),
+                name: "probe".into(),
+                tag: "0123456789abcdef".into(),
+                loaded_at_ns: 0,
+                uid: 0,
+                maps: vec![1, 2],
+                attached: Vec::new(),
+                holders: vec![holder.clone()],
+                pins: Vec::new(),
+                ours: false,
+            };
+            let bpf = BpfObjects {
+                programs: (round..round + 1_000).map(program).collect(),
+                ..BpfObjects::default()
+            };
+            let sample = Sample {
+                tracing: Arc::new(Tracing {
+                    bpf: Reading::Value(bpf),
+                    ..Tracing::default()
+                }),
+                ..Sample::default()
+            };
+            model.advance(&sample, u64::from(round));
+        }
+        let kept = model.states.bytes();
+        assert!((STATES_BYTES / 2..=STATES_BYTES).contains(&kept), "{kept}");
+        assert!(model.at(299).is_some() && model.at(290).is_some());
+        assert!(model.at(100).is_none());
     }
 
     #[test]
