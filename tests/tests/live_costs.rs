@@ -287,6 +287,127 @@ fn what_statistics_cost_of_a_packet() {
     );
 }
 
+/// What a stretch of flood took of this thread's CPU time.
+#[derive(Clone, Copy)]
+struct Slice {
+    /// When it ended.
+    end: Instant,
+    cpu_ns: f64,
+    packets: f64,
+}
+
+impl Slice {
+    fn ns(&self) -> f64 {
+        self.cpu_ns / self.packets
+    }
+}
+
+/// Floods for a period of windows, in slices of 5 ms.
+fn slices(flood: &Flood, time: Duration) -> Vec<Slice> {
+    let until = Instant::now() + time;
+    let mut slices = Vec::new();
+    while Instant::now() < until {
+        let before = cpu();
+        let sent = flood.send_for(Duration::from_millis(5)).unwrap();
+        slices.push(Slice {
+            end: Instant::now(),
+            cpu_ns: cpu() - before,
+            packets: sent.packets as f64,
+        });
+    }
+    slices
+}
+
+fn mean(slices: &[Slice]) -> f64 {
+    let sum = |of: fn(&Slice) -> f64| slices.iter().map(of).sum::<f64>();
+    sum(|slice| slice.cpu_ns) / sum(|slice| slice.packets)
+}
+
+/// Statistics off, in windows as stalltop takes them, and always on, in turns: how much dearer a
+/// packet is with windows, by how much it is with statistics that are always on.
+///
+/// Each round is a period of each. A window's own cost is found against the slices around it, as a
+/// packet's cost drifts by more than a window's part of it from one period to the next; the plain
+/// comparison of whole periods is printed as well. The flips are another thread's, their CPU time
+/// is added.
+#[test]
+#[ignore = "a measurement"]
+fn what_windows_cost_of_what_always_on_statistics_do() {
+    const ROUNDS: usize = 40;
+    const WINDOW: Duration = Duration::from_millis(100);
+    // From one window's beginning to the next one's, on average.
+    const PERIOD: Duration = Duration::from_millis(2_500);
+    const AROUND: Duration = Duration::from_millis(300);
+    require!(need::root());
+    let _tool = Tool::start(&ON_PACKETS);
+    let (mut ratios, mut plain, mut always, mut flips) = (vec![], vec![], vec![], vec![]);
+    in_own_network(Some(0), || {
+        let flood = Flood::open(Packets::Unknown).unwrap();
+        for round in 0..ROUNDS {
+            let (mut off, mut windows, mut on) = (0.0, 0.0, 0.0);
+            let (mut dearer, mut flipped) = (0.0, 0.0);
+            for arm in 0..3 {
+                // Each is first, second and third as often as the others.
+                match (arm + round) % 3 {
+                    0 => off = mean(&slices(&flood, PERIOD)),
+                    1 => {
+                        let (slices, from, to, flips) = thread::scope(|scope| {
+                            let window = scope.spawn(|| {
+                                thread::sleep((PERIOD - WINDOW) / 2);
+                                let (before, from) = (cpu(), Instant::now());
+                                let on = load::enable_run_time_stats().unwrap();
+                                thread::sleep(WINDOW);
+                                drop(on);
+                                (from, Instant::now(), cpu() - before)
+                            });
+                            let slices = slices(&flood, PERIOD);
+                            let (from, to, flips) = window.join().unwrap();
+                            (slices, from, to, flips)
+                        });
+                        // Also what comes after: caches that the patched code left cold.
+                        let within = |s: &&Slice| s.end > from && s.end < to + WINDOW / 2;
+                        let near = |s: &&Slice| s.end > from - AROUND && s.end < to + AROUND;
+                        let (inside, around): (Vec<_>, Vec<_>) =
+                            slices.iter().filter(near).partition(within);
+                        let mut around: Vec<_> = around.into_iter().map(Slice::ns).collect();
+                        let usual = median(&mut around);
+                        let more = |s: &&Slice| s.cpu_ns - s.packets * usual;
+                        dearer = inside.iter().map(more).sum::<f64>() + flips;
+                        flipped = flips;
+                        windows = mean(&slices);
+                    }
+                    _ => {
+                        let statistics = load::enable_run_time_stats().unwrap();
+                        on = mean(&slices(&flood, PERIOD));
+                        drop(statistics);
+                    }
+                }
+            }
+            let share = (on - off) / off;
+            always.push(share);
+            flips.push(flipped);
+            plain.push((windows - off) / (on - off));
+            ratios.push(dearer / PERIOD.as_nanos() as f64);
+        }
+    })
+    .unwrap();
+    let (windows, always) = (median(&mut ratios), median(&mut always));
+    let quartiles = |values: &[f64]| (values[values.len() / 4], values[values.len() * 3 / 4]);
+    let (least, most) = quartiles(&ratios);
+    println!(
+        "always on {:.1} % of a packet; windows {:.3} % (quartiles {:.3} and {:.3}), of which flips {:.3} %: 1/{:.1}",
+        always * 100.0,
+        windows * 100.0,
+        least * 100.0,
+        most * 100.0,
+        median(&mut flips) / PERIOD.as_nanos() as f64 * 100.0,
+        always / windows
+    );
+    let part = median(&mut plain);
+    let (least, most) = quartiles(&plain);
+    println!("whole periods compared: {part:.3} of it (quartiles {least:.3} and {most:.3})");
+}
+
 /// How windows of 100 ms every 2 s agree with ten seconds of statistics, under a steady flood.
 #[test]
 #[ignore = "a measurement"]

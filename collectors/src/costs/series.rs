@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 
 use stalltop_model::sample::Growth;
 
-/// Windows kept of each program: a minute's.
+/// Windows kept of each program: more than a minute's.
 const KEPT: usize = 32;
 
-/// Windows that the shown figures are made of, the newest: ten seconds' worth. Fewer would jump
+/// Windows that the shown figures are made of, the newest: twelve seconds' worth. Fewer would jump
 /// about, more would hide for long that something was switched off.
 const RECENT: usize = 5;
 

@@ -9,6 +9,7 @@ mod docs;
 mod ebpf;
 mod idle;
 mod screenshots;
+mod soak;
 mod vm;
 
 use anyhow::Result;
@@ -36,6 +37,9 @@ enum Command {
         /// Only these: overview, cores, tracing, cgroups
         names: Vec<String>,
     },
+    /// Keep all of stalltop's probes on while locks are contended (as root), and see that nothing is
+    /// lost, nothing stops and nothing grows
+    Soak(soak::Args),
     /// Fetch other kernels, and run a command in a virtual machine with one
     Vm(Box<vm::Args>),
 }
@@ -47,6 +51,7 @@ fn main() -> Result<()> {
         Command::Docs => docs::run(),
         Command::Ebpf(args) => ebpf::run(&args),
         Command::Screenshots { names } => screenshots::run(&names),
+        Command::Soak(args) => soak::run(&args),
         Command::Vm(args) => vm::run(*args),
     }
 }

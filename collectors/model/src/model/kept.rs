@@ -95,7 +95,10 @@ mod tests {
         kept.push(40, &Arc::new(40), 5_000);
         assert_eq!((kept.at(39), kept.at(41)), (None, Some(&40)));
         kept.push(42, &Arc::new(42), 10);
-        assert_eq!((kept.at(41), kept.at(42), kept.bytes()), (None, Some(&42), 10));
+        assert_eq!(
+            (kept.at(41), kept.at(42), kept.bytes()),
+            (None, Some(&42), 10)
+        );
     }
 
     #[test]
