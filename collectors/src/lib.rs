@@ -10,6 +10,7 @@ pub mod cores;
 pub mod costs;
 pub mod cpu_list;
 pub mod doctor;
+mod duty;
 pub mod env;
 pub mod file;
 pub mod host;

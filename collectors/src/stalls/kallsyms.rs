@@ -3,8 +3,10 @@
 //! The table is read when it is first asked for, on a thread of its own: the kernel takes
 //! tens of milliseconds to print its 100,000 to 250,000 rows. It is read again when an address
 //! is not found (a module has come since), at most every [`AGAIN`]; and when a BPF program was
-//! loaded since, at most every `PROGRAMS_AGAIN`: programs come and go, and a new one is often
-//! put where another one was, so that a table of before would give it that one's name.
+//! loaded since, after `PROGRAMS_AGAIN`: programs come and go, and a new one is often
+//! put where another one was, so that a table of before would give it that one's name. Where
+//! programs come all the time that would take 5 % of a CPU: then it is read as often as `SHARE`
+//! allows, and a program is named in between if it is still there.
 
 mod programs;
 mod table;
@@ -17,11 +19,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::setpriority_process;
+use rustix::time::ClockId;
 use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::sys::ids::{self, Object};
 
+use crate::duty::Duty;
 use crate::env::{Capabilities, Env};
 use crate::file;
+use crate::own::nanoseconds;
 use programs::Code;
 pub use table::{Symbol, Table};
 
@@ -31,6 +36,8 @@ pub const AGAIN: Duration = Duration::from_secs(10);
 pub const SELDOM: Duration = Duration::from_secs(320);
 /// The same where BPF programs were loaded.
 const PROGRAMS_AGAIN: Duration = Duration::from_secs(2);
+/// Of the time of one CPU readings take one part in so many, but for the first two.
+const SHARE: u32 = 200;
 
 /// The name of code in a BPF program that was unloaded before it could be looked up.
 const UNLOADED: &str = "bpf_prog (unloaded) [bpf]";
@@ -49,6 +56,8 @@ pub struct Symbols {
     state: Reading<()>,
     /// Whether an address was not found in this table.
     missed: bool,
+    /// Whether BPF programs were loaded since the table was read.
+    outdated: bool,
     /// Names given out, by the row of their symbol.
     names: HashMap<u32, Name>,
 }
@@ -68,6 +77,9 @@ struct Source {
     asked: Option<Instant>,
     /// Between the last reading and the next one, at least.
     wait: Duration,
+    duty: Duty<SHARE>,
+    /// Whether BPF programs were loaded since the table was read.
+    outdated: bool,
     /// Whether an address was not found since the table was read.
     missed: bool,
     /// The highest id of a BPF program when the table was read; none where ids are not to be
@@ -76,8 +88,9 @@ struct Source {
     newest: Option<u32>,
 }
 
-/// What one reading gave: the table, and the code of the BPF programs of that time.
-type Read = (Result<Table, Reason>, Option<Code>);
+/// What one reading gave: the table, and the code of the BPF programs of that time; and the CPU time
+/// that it took.
+type Read = (Result<Table, Reason>, Option<Code>, Duration);
 
 /// What an address is called.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +115,8 @@ impl Symbols {
             reading: None,
             asked: None,
             wait: AGAIN,
+            duty: Duty::default(),
+            outdated: false,
             missed: false,
             // A recorded host's programs are not this one's.
             newest: (env.root() == Path::new("/")).then_some(0),
@@ -122,6 +137,7 @@ impl Symbols {
             code: None,
             state: Reading::Value(()),
             missed: false,
+            outdated: false,
             names: HashMap::new(),
         }
     }
@@ -135,6 +151,7 @@ impl Symbols {
             code: self.code.clone(),
             state: self.state.clone(),
             missed: false,
+            outdated: self.outdated,
             names: HashMap::new(),
         }
     }
@@ -168,6 +185,7 @@ impl Symbols {
     /// Takes over a newer table.
     fn take(&mut self, source: &Source) {
         self.state.clone_from(&source.state);
+        self.outdated = source.outdated;
         if self.generation != source.generation {
             self.generation = source.generation;
             self.table = Arc::clone(&source.table);
@@ -197,7 +215,9 @@ impl Symbols {
                 known: false,
             };
         };
-        let gone = |code: &Arc<Code>| code.program(address).is_none();
+        // While a program is loaded, nothing else is put where it is.
+        let loaded = |id| !self.outdated || ids::open(Object::Program, id).is_ok();
+        let gone = |code: &Arc<Code>| !code.program(address).is_some_and(loaded);
         if symbol.module == Some(b"bpf")
             && symbol.name.starts_with(b"bpf_prog_")
             && self.code.as_ref().is_some_and(gone)
@@ -233,7 +253,10 @@ impl Source {
     fn poll(&mut self, now: Instant) -> bool {
         if let Some(reading) = &self.reading {
             match reading.try_recv() {
-                Ok((result, code)) => self.take(result, code),
+                Ok((result, code, cost)) => {
+                    self.duty.took(now, cost, 2);
+                    self.take(result, code);
+                }
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => {
                     let by = "a lack of threads or memory".into();
@@ -247,11 +270,13 @@ impl Source {
                 let passed = now.saturating_duration_since(asked);
                 let wanted = self.missed || self.state.value().is_none();
                 let came = self.programs_came();
-                if came && passed < PROGRAMS_AGAIN {
+                self.outdated = came;
+                let may = self.duty.owes_less(now, 1);
+                if may && came && passed < PROGRAMS_AGAIN {
                     // Soon: names given out now may be another program's.
                     return true;
                 }
-                came || wanted && passed >= self.wait
+                may && (came || wanted && passed >= self.wait)
             }
         };
         if !due {
@@ -267,8 +292,10 @@ impl Source {
             // Who asks may have a raised priority; this is not worth one.
             let _ = setpriority_process(None, 0);
             let code = live.then(Code::read).flatten();
+            let table = read(&path, &restrict, syslog);
+            let cost = Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime));
             // Nobody listens any more when stalltop ends: nothing to do then.
-            let _ = send.send((read(&path, &restrict, syslog), code));
+            let _ = send.send((table, code, cost));
         });
         match started {
             Ok(_) => {
@@ -291,6 +318,7 @@ impl Source {
     fn take(&mut self, result: Result<Table, Reason>, code: Option<Code>) {
         self.reading = None;
         self.missed = false;
+        self.outdated = false;
         self.generation += 1;
         self.code = code.map(Arc::new);
         let same = match &result {

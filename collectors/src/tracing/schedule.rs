@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::duty::Duty;
+
 /// From one look to the next, and while somebody looks at what is found.
 const PERIOD: Duration = Duration::from_secs(30);
 const PERIOD_WANTED: Duration = Duration::from_secs(5);
@@ -31,8 +33,7 @@ pub(super) struct Schedule {
     last: Option<Instant>,
     /// CPU time of the last look.
     cost: Duration,
-    /// When all looks are paid for.
-    paid: Option<Instant>,
+    duty: Duty<SHARE>,
     again: Option<Instant>,
 }
 
@@ -47,9 +48,6 @@ impl Schedule {
             return true;
         };
         let age = now.duration_since(last);
-        let owed = self
-            .paid
-            .map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now));
         let settled = self.again.is_some_and(|at| now >= at);
         let period = if wanted {
             PERIOD_WANTED
@@ -58,8 +56,8 @@ impl Schedule {
         };
         let stirred = moved || settled;
         let due = force
-            || (age >= period && owed.is_zero())
-            || (stirred && (owed < self.cost.saturating_mul(SHARE * OWED) || owed.is_zero()));
+            || (age >= period && self.duty.is_paid(now))
+            || (stirred && self.duty.owes_less(now, OWED));
         if due && settled {
             self.again = None;
         }
@@ -68,15 +66,10 @@ impl Schedule {
 
     /// A look was taken; `cost` is its CPU time.
     pub(super) fn took(&mut self, now: Instant, cost: Duration) {
-        let price = cost.saturating_mul(SHARE);
-        // Those that a person forced are not to keep others off for long.
-        let owed = self
-            .paid
-            .map_or(Duration::ZERO, |paid| paid.saturating_duration_since(now))
-            .min(price * OWED);
         self.last = Some(now);
         self.cost = cost;
-        self.paid = Some(now + owed + price);
+        // Those that a person forced are not to keep others off for long.
+        self.duty.took(now, cost, OWED + 1);
     }
 }
 
