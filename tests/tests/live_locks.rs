@@ -541,7 +541,13 @@ fn a_soak_loses_nothing() {
     assert_eq!(runs.ends, total.count);
     assert_eq!((runs.full, runs.begins_unpaired), (0, 0), "{runs:?}");
     assert!(stream.gap < Duration::from_secs(30), "it stood still");
-    assert_eq!(watch.unpaired, 0);
+    // Ends of waits that began before we were attached, or of semaphores.
+    assert!(
+        watch.unpaired <= runs.ends_unpaired + 100,
+        "{}: {runs:?}",
+        watch.unpaired
+    );
+    assert_eq!(watch.overflowed, 0);
     // The two began at different times, and the kernel leaves out runs within runs.
     let apart = stream.waits.count.abs_diff(total.count) as f64;
     assert!(apart < total.count as f64 * 0.02, "{apart} waits apart");
