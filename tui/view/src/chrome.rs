@@ -153,7 +153,8 @@ impl Chrome<'_> {
         let watch = self.live.now().stalls.value();
         let sampled = watch.map_or(0, |watch| watch.sampling.len());
         if sampled > 0 && width >= 100 {
-            out.push((format!(" + 1 kHz on {sampled}"), Role::Notice));
+            let cpus = text::plural(sampled as u64, "cpu");
+            out.push((format!(" + 1 kHz on {cpus}"), Role::Notice));
         }
         let lost = self.live.now().own.drops.get().is_some_and(|n| n > 0);
         if width >= 60 || lost {

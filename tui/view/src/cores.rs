@@ -17,7 +17,7 @@ use crate::action::{ActionId, Context};
 use crate::draw;
 use crate::listing::{ListPane, Listing};
 use crate::msg::{Mouse, MouseKind};
-use crate::pane::{Pane, PaneId, Reply, Scene};
+use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::theme::Role;
 use detail::Detail;
 use marks::Marks;
@@ -48,7 +48,7 @@ fn stalls_of(cpu: u32) -> Reply {
         cpu: Some(cpu),
         ..Filter::default()
     };
-    Reply::Wish(crate::pane::Wish::Stalls(Box::new(filter)))
+    Reply::Wish(Wish::Stalls(Box::new(filter)))
 }
 
 /// The pane.
@@ -120,8 +120,13 @@ impl ListPane for Cores {
     }
 
     fn enter(&mut self, _: &Scene<'_>) -> Reply {
-        if let Some(RowKey::Cpu(cpu)) = self.list.selected().map(|row| row.key) {
-            self.detail = Some(Detail::new(cpu));
+        match self.list.selected().map(|row| row.key) {
+            Some(RowKey::Cpu(cpu)) => self.detail = Some(Detail::new(cpu)),
+            Some(RowKey::All) => {
+                let say = "details are of one cpu: choose it below";
+                return Reply::Wish(Wish::Say(Role::Notice, say.to_owned()));
+            }
+            Some(RowKey::Group(..)) | None => {}
         }
         Reply::Done
     }

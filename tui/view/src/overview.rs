@@ -106,8 +106,10 @@ impl Overview {
         if !findings.is_empty() && !blind.is_empty() {
             count = format!("{count} · not judged: {}", names(&blind));
         }
+        let lines = lines(scene, area.width);
         // Where there is no room for a title, the findings speak for themselves.
-        let head = u16::from(area.height >= 4 || findings.is_empty());
+        let fits = usize::from(area.height) > lines.len();
+        let head = u16::from(area.height >= 4 || fits);
         if head > 0 {
             draw::section(buf, theme, area, 0, ("FINDINGS", &count, ""));
         }
@@ -131,7 +133,6 @@ impl Overview {
             };
             return;
         }
-        let lines = lines(scene, area.width);
         let room = usize::from(area.height - head.min(area.height));
         // The selected finding stays in view when not all fit.
         let selected = match self.list.selected() {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
-use stalltop_model::Model;
+use stalltop_model::{Frame, Model};
 use stalltop_view::{
     ACTIONS, App, Depth, Effect, Effects, Feed, Key, KeyCode, Keymap, Mouse, MouseKind, Msg,
     Options, Seek, Theme,
@@ -409,6 +409,29 @@ fn findings_name_actions_that_exist() {
         let known = ACTIONS.iter().any(|a| a.name == finding.action);
         assert!(known || finding.action.is_empty(), "{}", finding.action);
     }
+}
+
+#[test]
+fn one_finding_has_its_title() {
+    let kind = Kind::calm(4);
+    let mut model = host::model(kind);
+    let sick = host::model(Kind::sick(4));
+    for stall in sick.stalls.iter() {
+        model.apply(&mut Frame::Stall(Box::new((**stall).clone())));
+    }
+    let tracing = Arc::new(host::tracing(kind));
+    model.advance(&mut host::sample(kind, kind.ticks, &tracing));
+    assert_eq!(model.findings().len(), 1);
+    let mut screen = Screen::of(model, options("night", Depth::True), 100, 30);
+    let text = screen.text();
+    assert!(text.contains(" FINDINGS 1 finding ──"), "{text}");
+}
+
+#[test]
+fn what_has_no_details_says_so() {
+    let mut screen = Screen::new(Kind::sick(4), 100, 30);
+    assert!(screen.keys("2 enter").text().contains("choose it below"));
+    assert!(screen.keys("down enter").text().contains("CORE cpu 1"));
 }
 
 #[test]

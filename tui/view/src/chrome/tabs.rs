@@ -54,8 +54,9 @@ impl Chrome<'_> {
         let clock = format!("{} UTC ", text::clock(wall));
         let pressure = pressure(&self.scene.sample().system);
         let full = format!("{pressure}   {clock}");
-        let short = format!("{} {}", pressure.trim_end_matches(" %"), text::clock(wall));
-        let pick = [full, short, clock]
+        let bare = text::clock(wall);
+        let short = format!("{} {bare}", pressure.trim_end_matches(" %"));
+        let pick = [full, short, clock, bare]
             .into_iter()
             .find(|t| text::width(t) <= room);
         pen.last(&pick.unwrap_or_default(), Role::Dim);

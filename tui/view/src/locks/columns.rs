@@ -9,7 +9,7 @@ use crate::pane::Scene;
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
-use super::rows::{By, HISTORY, Of, Order, Row};
+use super::rows::{By, HISTORY, Of, Order, Row, SUSPECTED};
 use super::{Locks, names};
 
 /// Widths of the columns; 0 for those that there is no room for.
@@ -138,7 +138,12 @@ impl Locks {
         };
         pen.put(mark.0, mark.1).gap(1);
         pen.left(row.kind, c.kind, Role::Dim);
-        pen.column(&row.name, c.name, Role::Strong);
+        // Where there is little room, the mark says it alone.
+        let name = match (&row.probe, c.name) {
+            (None, 0..30) => row.name.trim_start_matches(SUSPECTED),
+            _ => &row.name,
+        };
+        pen.column(name, c.name, Role::Strong);
         match self.of() {
             Of::Waits => {
                 let per_s = self.shown.wait_per_s(waits);

@@ -40,11 +40,11 @@ pub(super) fn waits(
         (names::wait_per_s(per_s), Role::Strong),
         (
             format!(
-                " · {} in {} · {count}/s · longest {} · mean {}",
-                text::duration(shown.wait_ns),
-                text::plural(shown.count, "wait"),
+                " · {count}/s · longest {} · mean {} · {} in {}",
                 text::duration(shown.longest_ns),
-                names::mean(&shown)
+                names::mean(&shown),
+                text::duration(shown.wait_ns),
+                text::plural(shown.count, "wait")
             ),
             Role::Text,
         ),

@@ -397,10 +397,13 @@ pub(super) fn caller(frames: &[Name]) -> String {
     out
 }
 
+/// What stands before a function behind which a lock is only suspected.
+pub(super) const SUSPECTED: &str = "suspected: ";
+
 fn lock_function(stack: &ShareStack) -> String {
     let name = printable(&stack.function);
     if stack.suspected {
-        format!("suspected: {name}")
+        format!("{SUSPECTED}{name}")
     } else {
         name.into_owned()
     }

@@ -236,7 +236,7 @@ pub(super) fn rest(by: By, over: &Over<'_>) -> String {
         0 => String::new(),
         n => format!(
             "{} more {what}, {}",
-            text::plural(n, "wait"),
+            text::count(n),
             text::duration(waits.wait_ns)
         ),
     };

@@ -53,6 +53,8 @@ pub(super) fn render(
     tally.draw(&mut pen);
     out.push((y, Item::Tracing));
     y += 1;
+    // Where, or of whom: what it does there must be seen whole.
+    let whose = if area.width < 100 { 30 } else { 36 };
     let spare = area.height.saturating_sub(y + if titled { 2 } else { 1 });
     let end = y + spare;
     for (instance, n) in instances_on(scene).take(usize::from(spare)) {
@@ -69,7 +71,7 @@ pub(super) fn render(
                 24,
                 Role::Strong,
             )
-            .left(&name, 36, Role::Dim)
+            .column(&name, whose, Role::Dim)
             .put(&read_by(instance.readers.as_ref()), role);
         y += 1;
     }
@@ -82,7 +84,7 @@ pub(super) fn render(
                 24,
                 Role::Strong,
             )
-            .left(&text::name(&holder.owner.name, 34), 36, Role::Dim)
+            .column(&text::name(&holder.owner.name, 80), whose, Role::Dim)
             .put(
                 &format!("holds {}", text::plural(n, "BPF program")),
                 Role::Text,

@@ -136,7 +136,7 @@ impl Detail {
                 Box::new(stack.frames[skip..].iter().rev())
             } else {
                 if skip > 0 {
-                    parts.push(("... ".into(), Role::Faint));
+                    parts.push(("...".into(), Role::Faint));
                 }
                 Box::new(stack.frames[skip..].iter())
             };

@@ -241,11 +241,14 @@ pub(super) fn contended<'a>(
 
 /// `hash conns, 65,536 entries`.
 pub(super) fn map_text(map: &BpfMap) -> String {
+    let entries = match map.max_entries {
+        1 => "1 entry".to_owned(),
+        n => format!("{} entries", text::count(n.into())),
+    };
     format!(
-        "{} {}, {} entries",
+        "{} {}, {entries}",
         printable(&map.kind),
-        printable(&map.name),
-        text::count(map.max_entries.into())
+        printable(&map.name)
     )
 }
 
