@@ -32,6 +32,7 @@ const KIND_VOLATILE: u32 = 9;
 const KIND_CONST: u32 = 10;
 const KIND_RESTRICT: u32 = 11;
 const KIND_FUNC: u32 = 12;
+const KIND_FUNC_PROTO: u32 = 13;
 const KIND_TYPE_TAG: u32 = 18;
 
 /// Why something was not found.
@@ -63,6 +64,15 @@ pub struct Btf<'a> {
     starts: Vec<u32>,
 }
 
+/// What the values of a `struct_ops` map hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StructOps {
+    /// The kernel's structure that programs are put in for: `tcp_congestion_ops`.
+    pub name: String,
+    /// Where in the value its pointers to functions are, bytes.
+    pub functions: Vec<u32>,
+}
+
 #[derive(Clone, Copy)]
 struct Type {
     name: u32,
@@ -90,7 +100,7 @@ fn extra(kind: u32, vlen: u32) -> Option<usize> {
         // STRUCT, UNION, DATASEC, ENUM64
         KIND_STRUCT | KIND_UNION | 15 | 19 => vlen * 12,
         // ENUM, FUNC_PROTO
-        KIND_ENUM | 13 => vlen * 8,
+        KIND_ENUM | KIND_FUNC_PROTO => vlen * 8,
         // PTR, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FLOAT, TYPE_TAG
         KIND_PTR | 7..=12 | 16 | KIND_TYPE_TAG => 0,
         _ => return None,
@@ -280,6 +290,32 @@ impl<'a> Btf<'a> {
     /// [`Error::Missing`] where the structure or the field does not exist or is a bit field.
     pub fn field(&self, structure: &str, path: &str) -> Result<u64, Error> {
         self.offset(structure, path, self.find(KIND_STRUCT, structure))
+    }
+
+    /// What the values of a `struct_ops` map hold, by their type (`btf_vmlinux_value_type_id`):
+    /// `struct bpf_struct_ops_NAME`, with `struct NAME data` in it (kernel/bpf/bpf_struct_ops.c).
+    #[must_use]
+    pub fn struct_ops(&self, value_type: u32) -> Option<StructOps> {
+        let name = self.name(value_type)?.strip_prefix("bpf_struct_ops_")?;
+        let (base, data) = self.member(value_type, "data", 0)?;
+        let data = self.get(self.strip(data)?)?;
+        let to_function = |ty: u32| {
+            let pointer = self.get(self.strip(ty)?)?;
+            let target = self.get(self.strip(pointer.size_or_type)?)?;
+            (pointer.kind == KIND_PTR && target.kind == KIND_FUNC_PROTO).then_some(())
+        };
+        let mut functions = Vec::new();
+        for i in 0..data.vlen as usize {
+            let at = data.rest + i * 12;
+            let bits = word(self.types, at + 8)?;
+            if to_function(word(self.types, at + 4)?).is_some() {
+                functions.push(base.checked_add(bits)? / 8);
+            }
+        }
+        Some(StructOps {
+            name: name.to_owned(),
+            functions,
+        })
     }
 
     /// Offset of a field in the structure of that id.

@@ -9,72 +9,15 @@
 )]
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
 
-/// `enum bpf_prog_type` of the programs made here.
-#[derive(Clone, Copy, Debug)]
-#[repr(u32)]
-pub enum ProgramType {
-    /// A socket's packets.
-    SocketFilter = 1,
-    /// kprobe, kretprobe, uprobe, kprobe.multi.
-    Kprobe = 2,
-    /// A tc filter.
-    SchedCls = 3,
-    /// A classic tracepoint.
-    Tracepoint = 5,
-    /// Express data path.
-    Xdp = 6,
-    /// A sampled perf event.
-    PerfEvent = 7,
-    /// A cgroup's packets.
-    CgroupSkb = 8,
-    /// Messages of the sockets in a map.
-    SkMsg = 16,
-    /// A raw tracepoint.
-    RawTracepoint = 17,
-    /// Takes packets apart, for a network namespace.
-    FlowDissector = 22,
-    /// tp_btf, fentry, iterators.
-    Tracing = 26,
-    /// Finds the socket of a packet, for a network namespace.
-    SkLookup = 30,
-    /// A hook of netfilter.
-    Netfilter = 32,
-}
+pub mod btf;
+mod kinds;
+pub mod net;
+pub mod ops;
 
-/// `enum bpf_attach_type` of the programs made here.
-pub mod attach {
-    /// A cgroup's incoming packets.
-    pub const CGROUP_INET_INGRESS: u32 = 0;
-    /// Messages of the sockets in a map.
-    pub const SK_MSG_VERDICT: u32 = 7;
-    /// A network namespace's flow dissector.
-    pub const FLOW_DISSECTOR: u32 = 17;
-    /// A raw tracepoint with BTF arguments.
-    pub const TRACE_RAW_TP: u32 = 23;
-    /// A function's entry through its trampoline.
-    pub const TRACE_FENTRY: u32 = 24;
-    /// An iterator.
-    pub const TRACE_ITER: u32 = 28;
-    /// A network namespace's lookup of sockets.
-    pub const SK_LOOKUP: u32 = 36;
-    /// A network device.
-    pub const XDP: u32 = 37;
-    /// A perf event, held by a link (5.15 and later).
-    pub const PERF_EVENT: u32 = 41;
-    /// Many functions at once through fprobe (5.18 and later).
-    pub const TRACE_KPROBE_MULTI: u32 = 42;
-    /// A hook of netfilter (6.4 and later).
-    pub const NETFILTER: u32 = 45;
-    /// What comes in at a network device, by a link (6.6 and later).
-    pub const TCX_INGRESS: u32 = 46;
-    /// Many places of a file at once (6.6 and later).
-    pub const TRACE_UPROBE_MULTI: u32 = 48;
-}
+pub use kinds::{ProgramType, attach};
 
 /// `struct perf_event_attr` fields that are used here; zeros otherwise.
 #[derive(Clone, Copy, Debug, Default)]
@@ -155,9 +98,28 @@ pub fn load(
     attach_type: u32,
     btf: u32,
 ) -> io::Result<OwnedFd> {
-    // BPF_MOV64_IMM(BPF_REG_0, returns); BPF_EXIT_INSN()
-    let program = [instruction(0xb7, 0, 0, returns), instruction(0x95, 0, 0, 0)];
-    load_instructions(kind, name, &program, attach_type, btf)
+    let program = returning(returns);
+    Load::new(kind, name, &program)
+        .attach_type(attach_type)
+        .btf(btf)
+        .call()
+}
+
+/// The instructions of a program that does nothing but return a value.
+fn returning(value: i32) -> [[u8; 8]; 2] {
+    // BPF_MOV64_IMM(BPF_REG_0, value); BPF_EXIT_INSN()
+    [instruction(0xb7, 0, 0, value), instruction(0x95, 0, 0, 0)]
+}
+
+/// Loads a program that only its loader runs, and that may sleep.
+///
+/// # Errors
+/// The kernel's answer.
+pub fn load_syscall(name: &str) -> io::Result<OwnedFd> {
+    let program = returning(0);
+    let load = Load::new(ProgramType::Syscall, name, &program);
+    // BPF_F_SLEEPABLE
+    Load(load.0.u32(44, 1 << 4)).call()
 }
 
 /// Loads a program that sets the one key 0 of a hash made by [`hash`]: on every CPU that runs it
@@ -181,7 +143,7 @@ pub fn load_update(kind: ProgramType, name: &str, hash: &OwnedFd) -> io::Result<
         instruction(0xb7, 0, 0, 0),
         instruction(0x95, 0, 0, 0),
     ];
-    load_instructions(kind, name, &program, 0, 0)
+    Load::new(kind, name, &program).call()
 }
 
 /// `struct bpf_insn`: code, destination and source registers, offset, immediate.
@@ -192,23 +154,45 @@ fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> [u8; 8] 
     bytes
 }
 
-fn load_instructions(
-    kind: ProgramType,
-    name: &str,
-    program: &[[u8; 8]],
-    attach_type: u32,
-    btf: u32,
-) -> io::Result<OwnedFd> {
-    let license = c"GPL";
-    Attr::new()
-        .u32(0, kind as u32)
-        .u32(4, u32::try_from(program.len()).map_err(io::Error::other)?)
-        .u64(8, program.as_ptr() as u64)
-        .u64(16, license.as_ptr() as u64)
-        .name(48, name)
-        .u32(68, attach_type)
-        .u32(108, btf)
-        .open(5)
+/// A program to be loaded, as `union bpf_attr` has it. What it is made of must live until then.
+struct Load(Attr);
+
+impl Load {
+    fn new(kind: ProgramType, name: &str, program: &[[u8; 8]]) -> Self {
+        let attr = Attr::new()
+            .u32(0, kind as u32)
+            .u32(4, program.len() as u32)
+            .u64(8, program.as_ptr() as u64)
+            .u64(16, c"GPL".as_ptr() as u64)
+            .name(48, name);
+        Self(attr)
+    }
+
+    fn attach_type(self, kind: u32) -> Self {
+        Self(self.0.u32(68, kind))
+    }
+
+    /// The type it attaches to, of the kernel or of its target.
+    fn btf(self, id: u32) -> Self {
+        Self(self.0.u32(108, id))
+    }
+
+    /// The program it attaches to.
+    fn target(self, program: &OwnedFd) -> Self {
+        Self(self.0.fd(112, program))
+    }
+
+    /// Its types, those of [`btf::packet_function`].
+    fn function(self, types: &OwnedFd) -> Self {
+        /// `struct bpf_func_info`: the first instruction, and the function's type.
+        static INFO: [u32; 2] = [0, btf::PACKET_FUNCTION];
+        let attr = self.0.fd(72, types).u32(76, 8);
+        Self(attr.u64(80, INFO.as_ptr() as u64).u32(88, 1))
+    }
+
+    fn call(self) -> io::Result<OwnedFd> {
+        self.0.open(5)
+    }
 }
 
 /// Creates an array of one 8-byte value.
@@ -266,16 +250,7 @@ pub fn locked_array(value_size: u32) -> io::Result<OwnedFd> {
         &[5, structure, 4, 19, 1, 0],
         &[23, structure, value_size, 29, 2, 0],
     ];
-    let types = types.concat();
-    let bytes = types.len() as u32 * 4;
-    let header = [0x0001_eb9f, 24, 0, bytes, bytes, strings.len() as u32];
-    let words = header.iter().chain(&types);
-    let mut btf: Vec<u8> = words.flat_map(|word| word.to_ne_bytes()).collect();
-    btf.extend_from_slice(strings);
-    let types = Attr::new()
-        .u64(0, btf.as_ptr() as u64)
-        .u32(16, btf.len() as u32)
-        .open(18)?;
+    let types = btf::load(&types, strings)?;
     Attr::new()
         .u32(0, 2)
         .u32(4, 4)
@@ -293,14 +268,20 @@ pub fn locked_array(value_size: u32) -> io::Result<OwnedFd> {
 /// # Errors
 /// The kernel's answer.
 pub fn update_locked(map: &OwnedFd, value: &[u8]) -> io::Result<()> {
+    // BPF_F_LOCK
+    update(map, value, 4)
+}
+
+/// Writes the value of key 0.
+fn update(map: &OwnedFd, value: &[u8], flags: u64) -> io::Result<()> {
     let key = 0_u32;
     Attr::new()
         .fd(0, map)
         .u64(8, std::ptr::from_ref(&key) as u64)
         .u64(16, value.as_ptr() as u64)
-        .u64(24, 4)
-        .call(2)?;
-    Ok(())
+        .u64(24, flags)
+        .call(2)
+        .map(drop)
 }
 
 /// Attaches a program by a link: `target` is a perf event, a cgroup or, for
@@ -325,11 +306,17 @@ pub fn link(
     .open(28)
 }
 
-/// Attaches a program to several functions at once.
+/// Attaches a program to several functions at once: at their entry, or `on_return`; `attach_type`
+/// is that of the program.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn link_kprobe_multi(program: &OwnedFd, symbols: &[&str]) -> io::Result<OwnedFd> {
+pub fn link_kprobe_multi(
+    program: &OwnedFd,
+    symbols: &[&str],
+    on_return: bool,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
     let symbols: Vec<CString> = symbols
         .iter()
         .map(|name| CString::new(*name))
@@ -338,22 +325,28 @@ pub fn link_kprobe_multi(program: &OwnedFd, symbols: &[&str]) -> io::Result<Owne
     let count = u32::try_from(pointers.len()).map_err(io::Error::other)?;
     Attr::new()
         .fd(0, program)
-        .u32(8, attach::TRACE_KPROBE_MULTI)
+        .u32(8, attach_type)
+        .u32(16, u32::from(on_return))
         .u32(20, count)
         .u64(24, pointers.as_ptr() as u64)
         .open(28)
 }
 
-/// Attaches a program to several places of a file at once.
+/// Attaches a program to several places of a file at once; `attach_type` is that of the program.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn link_uprobe_multi(program: &OwnedFd, path: &str, offsets: &[u64]) -> io::Result<OwnedFd> {
+pub fn link_uprobe_multi(
+    program: &OwnedFd,
+    path: &str,
+    offsets: &[u64],
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
     let path = CString::new(path)?;
     let count = u32::try_from(offsets.len()).map_err(io::Error::other)?;
     Attr::new()
         .fd(0, program)
-        .u32(8, attach::TRACE_UPROBE_MULTI)
+        .u32(8, attach_type)
         .u64(16, path.as_ptr() as u64)
         .u64(24, offsets.as_ptr() as u64)
         .u32(48, count)
@@ -394,18 +387,22 @@ pub fn attach(program: &OwnedFd, target: &OwnedFd, attach_type: u32) -> io::Resu
         .map(drop)
 }
 
-/// Attaches a program to a socket (`SO_ATTACH_BPF`).
+/// Attaches a program to a socket: `option` is `SO_ATTACH_BPF` or `SO_ATTACH_REUSEPORT_EBPF`.
 ///
 /// # Errors
 /// The kernel's answer.
-pub fn attach_to_socket(program: &OwnedFd, socket: &OwnedFd) -> io::Result<()> {
+pub fn attach_to_socket(
+    program: &OwnedFd,
+    socket: &OwnedFd,
+    option: libc::c_int,
+) -> io::Result<()> {
     let value: libc::c_int = program.as_raw_fd();
     // SAFETY: the kernel reads the four bytes of `value`.
     let result = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::SOL_SOCKET,
-            libc::SO_ATTACH_BPF,
+            option,
             std::ptr::from_ref(&value).cast(),
             size_of::<libc::c_int>() as libc::socklen_t,
         )
@@ -506,47 +503,4 @@ pub fn set_bpf(event: &OwnedFd, program: &OwnedFd) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// The id of a named type in the running kernel's BTF. `kind` is `BTF_KIND_*`: 8 a typedef,
-/// 12 a function.
-///
-/// # Errors
-/// No BTF, or no such type.
-pub fn btf_id(name: &str, kind: u32) -> io::Result<u32> {
-    let bytes = fs::read(Path::new("/sys/kernel/btf/vmlinux"))?;
-    let word = |at: usize| -> Option<u32> {
-        Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
-    };
-    let find = || -> Option<u32> {
-        let size = |at| word(at).map(|value| value as usize);
-        let header = size(4)?;
-        let types = header + size(8)?;
-        let end = types + size(12)?;
-        let strings = header + size(16)?;
-        let (mut at, mut id) = (types, 1);
-        while at < end {
-            let info = word(at + 4)?;
-            let (this, count) = ((info >> 24) & 0x1f, (info & 0xffff) as usize);
-            let start = strings + size(at)?;
-            if this == kind
-                && bytes[start..].starts_with(name.as_bytes())
-                && bytes[start + name.len()] == 0
-            {
-                return Some(id);
-            }
-            // What follows the three words of each kind: include/uapi/linux/btf.h.
-            at += 12
-                + match this {
-                    1 | 14 | 17 => 4,
-                    3 => 12,
-                    4 | 5 | 15 | 19 => 12 * count,
-                    6 | 13 => 8 * count,
-                    _ => 0,
-                };
-            id += 1;
-        }
-        None
-    };
-    find().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no BTF type {name}")))
 }

@@ -8,6 +8,8 @@
 
 mod attach;
 mod cgroups;
+mod held;
+mod maps;
 mod netlink;
 mod pins;
 mod places;
@@ -16,7 +18,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::os::fd::AsFd;
 
-use stalltop_model::sample::{Attachment, BpfLink, BpfObjects, BpfProgram, HeldBy, Holder};
+use stalltop_model::sample::{Attachment, BpfLink, BpfObjects, BpfProgram, HeldBy};
 use stalltop_model::{Name, Reason};
 use stalltop_probes::sys::ids::{self, Object};
 use stalltop_probes::sys::info::{self, LinkDetail, LinkInfo, PerfEvent, ProgramInfo};
@@ -27,6 +29,7 @@ use super::holders::{self, Held, Processes};
 use super::perf::{Event, Pmus};
 use super::text::name;
 use crate::Env;
+use held::{HoldersOf, put};
 use places::Places;
 
 /// Reads and remembers BPF objects.
@@ -123,10 +126,11 @@ impl BpfReader {
             let holder = processes.holder(perf.pid, HeldBy::PerfEvent);
             put(held.programs.entry(perf.program).or_default(), holder);
         }
+        let index = Index::of(&links);
         BpfObjects {
             programs: programs
                 .into_iter()
-                .map(|p| self.program(p, &links, &held, found))
+                .map(|p| self.program(p, &index, &held, found))
                 .collect(),
             links: links
                 .iter()
@@ -165,13 +169,13 @@ impl BpfReader {
     fn program(
         &self,
         program: ProgramInfo,
-        links: &[LinkInfo],
+        links: &Index<'_>,
         held: &HoldersOf,
         found: &holders::Found,
     ) -> BpfProgram {
         let id = program.id;
         let kind = type_name(names::program_type(program.kind), program.kind);
-        let mine: Vec<_> = links.iter().filter(|l| l.prog_id == id).collect();
+        let mine = links.of_program.get(&id).map_or(&[][..], Vec::as_slice);
         let mut attached: Vec<_> = (mine.iter())
             .map(|l| self.attachment(l, &kind, found))
             .collect();
@@ -187,7 +191,21 @@ impl BpfReader {
                 attached.push(loose.clone());
             }
         }
+        // What keeps a program attached through a map: that map, or the link on it.
+        let through: Vec<u32> = self.places.in_maps.of_program(id).collect();
+        let on_maps: Vec<_> = (through.iter())
+            .filter_map(|map| links.of_table.get(map).copied())
+            .collect();
+        attached.extend(self.of_tables(&through, links));
+        if &*kind == "lsm" {
+            self.name_hooks(&program, &mut attached);
+        }
         let mut holders = held.programs.get(&id).cloned().unwrap_or_default();
+        let through_links = on_maps.iter().filter_map(|link| held.links.get(&link.id));
+        let through_maps = through.iter().filter_map(|map| held.maps.get(map));
+        for holder in through_links.chain(through_maps).flatten() {
+            put(&mut holders, holder.clone());
+        }
         if holders.is_empty() {
             // Nobody holds the program itself: who holds its maps is the best that can be said.
             let maps = program.map_ids.iter();
@@ -195,7 +213,7 @@ impl BpfReader {
                 put(&mut holders, holder.clone());
             }
         }
-        let link_ids: HashSet<u32> = mine.iter().map(|l| l.id).collect();
+        let link_ids: HashSet<u32> = mine.iter().chain(&on_maps).map(|l| l.id).collect();
         BpfProgram {
             id,
             name: program.name.as_str().into(),
@@ -215,10 +233,37 @@ impl BpfReader {
             pins: self.pinned(|what| match what {
                 Held::Program(of) => of == id,
                 Held::Link { link, .. } => link_ids.contains(&link),
-                Held::Map(_) => false,
+                Held::Map(map) => through.contains(&map),
             }),
             maps: program.map_ids,
             kind,
+        }
+    }
+
+    /// What `struct_ops` maps attach: a link on one names the map, not its programs.
+    fn of_tables(&self, maps: &[u32], links: &Index<'_>) -> Vec<Attachment> {
+        let mut attached = Vec::new();
+        for map in maps {
+            let link = links.of_table.get(map);
+            let table = self.places.in_maps.tables.get(map);
+            if table.is_some_and(|table| table.in_use || link.is_some()) {
+                attached.push(Attachment {
+                    kind: "struct_ops".into(),
+                    target: self.places.map(*map).into(),
+                    link: link.map(|link| link.id),
+                });
+            }
+        }
+        attached
+    }
+
+    /// Puts the hook to the cgroup where it is attached.
+    fn name_hooks(&self, program: &ProgramInfo, attached: &mut [Attachment]) {
+        let Some(hook) = self.places.hook(program) else {
+            return;
+        };
+        for at in attached.iter_mut().filter(|at| &*at.kind == "lsm_cgroup") {
+            at.target = format!("{} {hook}", at.target).into();
         }
     }
 
@@ -228,6 +273,30 @@ impl BpfReader {
             .filter(|(what, _)| is(*what))
             .map(|(_, path)| path.clone())
             .collect()
+    }
+}
+
+/// Links by what they attach.
+struct Index<'l> {
+    of_program: HashMap<u32, Vec<&'l LinkInfo>>,
+    of_table: HashMap<u32, &'l LinkInfo>,
+}
+
+impl<'l> Index<'l> {
+    fn of(links: &'l [LinkInfo]) -> Self {
+        let mut of_program: HashMap<u32, Vec<&LinkInfo>> = HashMap::new();
+        let mut of_table = HashMap::new();
+        for link in links {
+            if let LinkDetail::StructOps { map_id } = link.detail {
+                of_table.insert(map_id, link);
+            } else {
+                of_program.entry(link.prog_id).or_default().push(link);
+            }
+        }
+        Self {
+            of_program,
+            of_table,
+        }
     }
 }
 
@@ -262,55 +331,6 @@ fn add_events(attached: &mut Vec<Attachment>, fds: impl Iterator<Item = Attachme
         attached.retain(|a| !is_unknown(a));
     }
     attached.append(&mut events);
-}
-
-/// Holders by object id.
-#[derive(Default)]
-struct HoldersOf {
-    programs: HashMap<u32, Vec<Holder>>,
-    links: HashMap<u32, Vec<Holder>>,
-    maps: HashMap<u32, Vec<Holder>>,
-}
-
-impl HoldersOf {
-    fn add(&mut self, pid: u32, what: Held, links: &[LinkInfo], processes: &mut Processes<'_>) {
-        match what {
-            Held::Program(id) => put(
-                self.programs.entry(id).or_default(),
-                processes.holder(pid, HeldBy::Program),
-            ),
-            Held::Map(id) => put(
-                self.maps.entry(id).or_default(),
-                processes.holder(pid, HeldBy::Map),
-            ),
-            Held::Link { link, program } => {
-                let holder = processes.holder(pid, HeldBy::Link);
-                put(self.links.entry(link).or_default(), holder.clone());
-                // A link's program can be replaced since the descriptors were read.
-                let now = links.iter().find(|l| l.id == link);
-                let program = now.map_or(program, |l| l.prog_id);
-                put(self.programs.entry(program).or_default(), holder);
-            }
-        }
-    }
-}
-
-/// Adds a holder; of one process the strongest hold is kept: what keeps a program attached (a
-/// perf event or a link) rather than what only keeps it loaded.
-fn put(holders: &mut Vec<Holder>, holder: Holder) {
-    let strength = |by: HeldBy| match by {
-        HeldBy::PerfEvent | HeldBy::Link => 2,
-        HeldBy::Program => 1,
-        HeldBy::Map | HeldBy::TracefsFile => 0,
-    };
-    match holders.iter_mut().find(|h| h.pid == holder.pid) {
-        Some(known) if strength(known.by) < strength(holder.by) => *known = holder,
-        Some(_) => {}
-        None => {
-            holders.push(holder);
-            holders.sort_by_key(|h| h.pid);
-        }
-    }
 }
 
 /// A type's name, or its number where it is newer than stalltop.
@@ -378,25 +398,5 @@ mod tests {
             [attachment("kprobe", "vfs_read", None)].into_iter(),
         );
         assert_eq!(attached, [named]);
-    }
-
-    #[test]
-    fn the_strongest_hold_of_a_process_counts() {
-        let holder = |pid, by| Holder {
-            pid,
-            comm: "x".into(),
-            cmdline: "x".into(),
-            owner: Default::default(),
-            by,
-        };
-        let mut holders = Vec::new();
-        put(&mut holders, holder(9, HeldBy::Map));
-        put(&mut holders, holder(9, HeldBy::Link));
-        put(&mut holders, holder(9, HeldBy::Program));
-        put(&mut holders, holder(3, HeldBy::Program));
-        assert_eq!(
-            holders,
-            [holder(3, HeldBy::Program), holder(9, HeldBy::Link)]
-        );
     }
 }

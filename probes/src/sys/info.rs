@@ -288,6 +288,8 @@ pub struct MapInfo {
     pub max_entries: u32,
     /// `BPF_F_*` it was created with.
     pub flags: u32,
+    /// Type in the kernel's BTF of its values, for `struct_ops`; else 0.
+    pub kernel_value_type: u32,
 }
 
 /// What the kernel says of a map.
@@ -305,6 +307,7 @@ pub fn map(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
         value_size: raw.value_size,
         max_entries: raw.max_entries,
         flags: raw.map_flags,
+        kernel_value_type: raw.btf_vmlinux_value_type_id,
     })
 }
 

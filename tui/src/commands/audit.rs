@@ -2,7 +2,7 @@
 
 mod costs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use stalltop_collectors::Env;
 use stalltop_model::sample::{
-    BpfObjects, BpfProgram, Costs, Event, Holder, Instance, KernelProbe, KernelProbeKind,
+    BpfLink, BpfObjects, BpfProgram, Costs, Event, Holder, Instance, KernelProbe, KernelProbeKind,
     KernelProbes, OwnerKind, PerfUse, Tracefs, Tracing,
 };
 use stalltop_model::units::{Age, Count};
@@ -22,12 +22,36 @@ const MANY: usize = 12;
 /// Windows in which costs are measured: a deviation needs two.
 const WINDOWS: u32 = 3;
 
-/// What is printed as JSON: the tracing state, and beside its parts what they cost.
+/// What is printed as JSON: the tracing state, and beside its parts what they cost and what is not
+/// known of them.
 #[derive(serde::Serialize)]
 struct Audit<'a> {
     #[serde(flatten)]
     tracing: &'a Tracing,
     costs: &'a Costs,
+    nowhere: Vec<Nowhere>,
+}
+
+/// A program of which it is not said what it is attached to.
+#[derive(serde::Serialize)]
+struct Nowhere {
+    program: u32,
+    why: &'static str,
+}
+
+impl Nowhere {
+    fn all(tracing: &Tracing) -> Vec<Self> {
+        let bpf = tracing.bpf.value().into_iter();
+        let programs = bpf.flat_map(|bpf| &bpf.programs);
+        let unknown = programs.filter_map(|program| {
+            let why = program.nowhere()?;
+            Some(Self {
+                program: program.id,
+                why,
+            })
+        });
+        unknown.collect()
+    }
 }
 
 /// Prints the state, as text or as one JSON object. Fails, with the reasons printed, only where
@@ -39,6 +63,7 @@ pub(crate) fn run(json: bool, all: bool, root: &Path) -> anyhow::Result<ExitCode
         let audit = Audit {
             tracing: &tracing,
             costs: &costs,
+            nowhere: Nowhere::all(&tracing),
         };
         serde_json::to_writer_pretty(&mut out, &audit)
             .map_err(io::Error::from)
@@ -73,7 +98,7 @@ fn print(out: &mut impl Write, tracing: &Tracing, costs: &Costs, all: bool) -> i
     costs::estimates(out, costs)?;
     part(out, "KERNEL PROBES (debugfs)", &tracing.kprobes, kprobes)?;
     part(out, "BPF PROGRAMS", &tracing.bpf, |out, b| {
-        bpf(out, b, tracing.at_ns, costs)
+        bpf(out, b, tracing.at_ns, costs, many)
     })?;
     part(
         out,
@@ -322,8 +347,14 @@ fn kprobe(probe: &KernelProbe) -> String {
     text
 }
 
-/// `at_ns` is when they were looked at.
-fn bpf(out: &mut impl Write, bpf: &BpfObjects, at_ns: u64, costs: &Costs) -> io::Result<()> {
+/// `at_ns` is when they were looked at; of one program at most `many` places are named.
+fn bpf(
+    out: &mut impl Write,
+    bpf: &BpfObjects,
+    at_ns: u64,
+    costs: &Costs,
+    many: usize,
+) -> io::Result<()> {
     if let Reading::Off(reason) = &bpf.holders {
         not_known(out, "who holds them is ", reason)?;
     }
@@ -334,17 +365,21 @@ fn bpf(out: &mut impl Write, bpf: &BpfObjects, at_ns: u64, costs: &Costs) -> io:
         writeln!(
             out,
             "  {}{}",
-            bpf_program(program, bpf.holders.value().is_some(), at_ns),
+            bpf_program(program, bpf.holders.value().is_some(), at_ns, many),
             costs::of_program(costs, program.id),
         )?;
     }
-    let known = |id: u32| bpf.programs.iter().any(|p| p.id == id);
-    for link in bpf.links.iter().filter(|l| !known(l.program)) {
+    let programs: HashSet<u32> = bpf.programs.iter().map(|p| p.id).collect();
+    let attached = bpf.programs.iter().flat_map(|p| &p.attached);
+    let named: HashSet<u32> = attached.filter_map(|a| a.link).collect();
+    let known = |l: &BpfLink| programs.contains(&l.program) || named.contains(&l.id);
+    for link in bpf.links.iter().filter(|l| !known(l)) {
         writeln!(
             out,
-            "  link {} {} of program {}, {}",
+            "  link {} {} {} of program {}, {}",
             link.id,
             printable(&link.kind),
+            printable(&link.target),
             link.program,
             held(&link.holders, &link.pins, bpf.holders.value().is_some())
         )?;
@@ -379,10 +414,11 @@ fn perf(out: &mut impl Write, uses: &[PerfUse]) -> io::Result<()> {
     Ok(())
 }
 
-fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64) -> String {
-    let at: Vec<String> = program
+fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64, many: usize) -> String {
+    let mut at: Vec<String> = program
         .attached
         .iter()
+        .take(many)
         .map(|a| match (&*a.kind, &*a.target) {
             (kind, "") => printable(kind).into_owned(),
             // The program's own kind says it already.
@@ -390,6 +426,9 @@ fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64) -> String 
             (kind, target) => printable(&format!("{kind}:{target}")).into_owned(),
         })
         .collect();
+    if let more @ 1.. = program.attached.len().saturating_sub(many) {
+        at.push(format!("and {} more", Count(more as u64)));
+    }
     let mut held = held(&program.holders, &program.pins, holders_known);
     if program.holders.is_empty() {
         // All that is left of who loaded it.
@@ -405,7 +444,7 @@ fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64) -> String 
         printable(&program.kind),
         printable(&program.name),
         if at.is_empty() {
-            "not attached, or the kernel does not say".to_owned()
+            program.nowhere().unwrap_or_default().to_owned()
         } else {
             format!("attached to {}", at.join(", "))
         },

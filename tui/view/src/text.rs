@@ -251,7 +251,12 @@ pub(crate) fn left(text: &str, max: usize) -> String {
 
 /// `1 event`, `2 events`.
 pub(crate) fn plural(n: u64, one: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
+    // `struct_ops` is many already.
+    let s = if n == 1 || one.ends_with('s') {
+        ""
+    } else {
+        "s"
+    };
     format!("{} {one}{s}", count(n))
 }
 

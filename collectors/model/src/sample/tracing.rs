@@ -265,6 +265,37 @@ pub struct BpfProgram {
     pub ours: bool,
 }
 
+impl BpfProgram {
+    /// Why it is not said what it is attached to: what of its kind the kernel does not tell, or
+    /// where alone it was looked for. `None` where something is said.
+    #[must_use]
+    pub fn nowhere(&self) -> Option<&'static str> {
+        if !self.attached.is_empty() {
+            return None;
+        }
+        Some(match &*self.kind {
+            "socket_filter" | "sk_reuseport" => {
+                "where is not known: the kernel does not list programs of sockets"
+            }
+            "lwt_in" | "lwt_out" | "lwt_xmit" | "lwt_seg6local" => {
+                "where is not known: routes do not tell their programs' ids (ip route show)"
+            }
+            "sched_act" => "where is not known: actions of tc are not looked at (tc actions show)",
+            "lirc_mode2" => "where is not known: infrared receivers are not looked at",
+            "sched_cls" => "on no device of this network namespace, as a filter of a qdisc or tcx",
+            "xdp" => "on no device of this network namespace",
+            "sk_msg" | "sk_skb" => "in no map of sockets (before 5.17 the kernel does not say)",
+            "struct_ops" => "in no struct_ops map that is in use",
+            "syscall" => "never attached: who holds it runs it",
+            "ext" => "replaces no function",
+            kind if kind.starts_with("cgroup") || kind == "sock_ops" => {
+                "on no cgroup that is mounted here"
+            }
+            _ => "not attached, or called by other programs only",
+        })
+    }
+}
+
 /// What a BPF program is attached to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attachment {

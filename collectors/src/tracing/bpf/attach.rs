@@ -92,7 +92,11 @@ fn describe(link: &LinkInfo, program_kind: &str, places: &Places) -> (Name, Stri
             } else {
                 "uprobe_multi"
             };
-            (kind.into(), format!("{}, {count} places", file.display()))
+            let places = match count {
+                1 => "1 place".to_owned(),
+                n => format!("{n} places"),
+            };
+            (kind.into(), format!("{}, {places}", file.display()))
         }
         LinkDetail::Other => {
             let kind = match names::link_type(link.kind) {

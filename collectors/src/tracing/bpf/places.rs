@@ -13,6 +13,7 @@ use stalltop_probes::sys::ids::{self, Object};
 use stalltop_probes::sys::info::{self, LinkDetail, LinkInfo, PerfEvent, ProgramInfo};
 use stalltop_probes::sys::{names, query};
 
+use super::maps::{self, Maps, Table};
 use super::{cgroups, netlink};
 use crate::Env;
 use crate::tracing::instance::slurp;
@@ -40,6 +41,8 @@ pub(super) struct Places {
     /// Systems by event; none where several systems have an event of that name.
     systems: HashMap<String, Option<String>>,
     maps: HashMap<u32, String>,
+    /// Programs that sit in maps.
+    pub(super) in_maps: Maps,
     own_netns: Option<u64>,
     /// Where programs sit without a link.
     pub(super) unlinked: Vec<(u32, Attachment)>,
@@ -50,7 +53,11 @@ impl Places {
     ///
     /// The kernel's BTF and kallsyms are megabytes: read only where a target or an address is new.
     pub(super) fn name(&mut self, programs: &[ProgramInfo], links: &[LinkInfo]) {
-        let mut types = Vec::new();
+        let lsm = (programs.iter())
+            .filter(|p| names::program_type(p.kind) == Some("lsm") && p.attach_btf_id != 0);
+        let mut types: Vec<_> = lsm
+            .map(|p| (p.attach_btf_obj_id, p.attach_btf_id))
+            .collect();
         let mut addresses = HashSet::new();
         for link in links {
             match &link.detail {
@@ -59,7 +66,9 @@ impl Places {
                     target_btf_id,
                     ..
                 } if *target_btf_id != 0 => {
-                    let program = programs.iter().find(|p| p.id == link.prog_id);
+                    // Both are listed by id.
+                    let program = programs.binary_search_by_key(&link.prog_id, |p| p.id);
+                    let program = program.ok().map(|at| &programs[at]);
                     // The object is a BTF object or, for what extends a program, that program.
                     match program {
                         Some(p) if is_program_target(p, *target_obj_id) => {
@@ -82,15 +91,14 @@ impl Places {
                     addresses.insert(*addr);
                 }
                 LinkDetail::StructOps { map_id } | LinkDetail::Sockmap { map_id, .. } => {
-                    let map = ids::open(Object::Map, *map_id)
-                        .and_then(|fd| info::map(fd.as_fd()))
-                        .map(|map| map.name);
-                    self.maps.insert(*map_id, map.unwrap_or_default());
+                    self.maps.insert(*map_id, map_name(*map_id));
                 }
                 _ => {}
             }
         }
         types.retain(|key| !self.functions.contains_key(key));
+        types.sort_unstable();
+        types.dedup();
         self.read_types(types);
         addresses.retain(|address| !self.symbols.contains_key(address));
         self.read_symbols(&addresses);
@@ -118,6 +126,11 @@ impl Places {
             let found = cgroups::walk(env, &types);
             self.cgroups = found.paths;
             self.unlinked.extend(found.attached);
+        }
+        self.in_maps.search(loose());
+        self.unlinked.extend(self.in_maps.of_sockets());
+        for id in self.in_maps.tables.keys() {
+            self.maps.insert(*id, map_name(*id));
         }
         let tc = loose().any(|kind| kind == "sched_cls");
         let on_device = links.iter().any(|l| {
@@ -337,10 +350,18 @@ impl Places {
     }
 
     pub(super) fn map(&self, id: u32) -> String {
-        match self.maps.get(&id).map(String::as_str) {
-            None | Some("") => format!("map {id}"),
-            Some(name) => format!("map {id} ({name})"),
+        let map = maps::in_words(id, self.maps.get(&id).map_or("", String::as_str));
+        match self.in_maps.tables.get(&id) {
+            Some(Table { ops, .. }) => format!("{ops}, {map}"),
+            None => map,
         }
+    }
+
+    /// The hook of the kernel that a program of LSM was loaded for: where it is attached to a
+    /// cgroup, the link does not say.
+    pub(super) fn hook(&self, program: &ProgramInfo) -> Option<&str> {
+        let key = (program.attach_btf_obj_id, program.attach_btf_id);
+        self.functions.get(&key).map(String::as_str)
     }
 
     /// `system:name`, where only one system has an event of the name.
@@ -350,6 +371,12 @@ impl Places {
             _ => name.to_owned(),
         }
     }
+}
+
+/// A map's name; empty where it has none or is gone.
+fn map_name(id: u32) -> String {
+    let map = ids::open(Object::Map, id).and_then(|fd| info::map(fd.as_fd()));
+    map.map(|map| map.name).unwrap_or_default()
 }
 
 /// Whether a tracing link's object id is a program's: for programs that trace or extend another

@@ -111,6 +111,9 @@ fn program_facts(program: &BpfProgram, scene: &Scene<'_>, fact: &mut impl FnMut(
             &format!("{} {}{link}", attached.kind, attached.target),
         );
     }
+    if let Some(why) = program.nowhere() {
+        fact("attached", why);
+    }
     cost_facts(program, scene, fact);
     for holder in &program.holders {
         fact(

@@ -1,7 +1,7 @@
 //! From a row and a key to the request of a change.
 
 use stalltop_model::change::{Request, shell_word};
-use stalltop_model::sample::{Holder, Instance};
+use stalltop_model::sample::{BpfProgram, Holder, Instance};
 use stalltop_model::{Model, Name, Reason, printable};
 
 use crate::action::ActionId;
@@ -189,7 +189,8 @@ fn detach(id: u32, scene: &Scene<'_>) -> String {
         .into_owned(),
         // A program of a socket, say: of the program itself the kernel says nothing more.
         (None, None, None) => {
-            "no process holds it, and the kernel does not say what it is attached to".into()
+            let why = program.and_then(BpfProgram::nowhere);
+            format!("no process holds it; {}", why.unwrap_or("it is gone"))
         }
     }
 }

@@ -1,8 +1,10 @@
 //! BPF programs and perf events below the processes that hold them, and what nobody holds.
 
+use std::collections::HashSet;
+
 use stalltop_model::model::tracing::Thing;
 use stalltop_model::sample::{
-    Attachment, BpfObjects, BpfProgram, Costs, Holder, OwnerKind, PerfUse, Tracing,
+    Attachment, BpfLink, BpfObjects, BpfProgram, Costs, Holder, OwnerKind, PerfUse, Tracing,
 };
 use stalltop_model::{Reason, printable};
 
@@ -195,8 +197,12 @@ fn nobody(
 
 /// Links whose programs are not listed.
 fn links(bpf: &BpfObjects, marks: &Marks<'_>, out: &mut Vec<Node>) {
-    let listed = |id: u32| bpf.programs.iter().any(|p| p.id == id);
-    for link in bpf.links.iter().filter(|l| !listed(l.program)) {
+    let programs: HashSet<u32> = bpf.programs.iter().map(|p| p.id).collect();
+    let attached = bpf.programs.iter().flat_map(|p| &p.attached);
+    // Links of struct_ops name a map in place of a program.
+    let named: HashSet<u32> = attached.filter_map(|a| a.link).collect();
+    let listed = |l: &BpfLink| programs.contains(&l.program) || named.contains(&l.id);
+    for link in bpf.links.iter().filter(|l| !listed(l)) {
         let what = format!("link {} of program {}", link.id, link.program);
         let mut row = Row::new(Key::Link(link.id), 0, what, printable(&link.kind));
         row.note = printable(&link.target).into_owned();
