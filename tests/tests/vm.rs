@@ -9,6 +9,8 @@ mod foreign;
 mod i1;
 #[path = "vm/i2.rs"]
 mod i2;
+#[path = "vm/kinds.rs"]
+mod kinds;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -70,6 +70,8 @@ for what in link perf cgroup net struct_ops; do
     esac
     bpftool -j $what $arguments >/out/bpftool.$what 2>>/out/bpftool.errors
 done
+# bpftool prints no JSON there: ["id":50].
+sed -i 's/\["id":\([0-9]*\)\]/[{"id":\1}]/' /out/bpftool.net
 stalltop audit --json >/out/audit.json || fail audit
 stalltop audit >/out/audit
 stalltop off kprobes --dry-run >/out/plan 2>&1

@@ -155,6 +155,8 @@ fn is_deaf(kind: &str) -> bool {
                 | "raw_tracepoint"
                 | "tp_btf"
                 | "tracepoint"
+                | "lsm"
+                | "lsm_cgroup"
         )
 }
 

@@ -141,7 +141,11 @@ impl Group<'_> {
 }
 
 fn several(n: usize, what: &str) -> String {
-    let s = if n == 1 { "" } else { "s" };
+    let s = if n == 1 || what.ends_with('s') {
+        ""
+    } else {
+        "s"
+    };
     format!("{n} {what}{s}")
 }
 
