@@ -14,6 +14,8 @@ pub mod attribute;
 mod hold;
 pub mod kallsyms;
 pub(crate) mod kinds;
+#[cfg(test)]
+mod made;
 pub mod merge;
 mod names;
 mod process;
@@ -114,7 +116,7 @@ impl<'a> Watch<'a> {
             processes: Processes::new(self.env.path("/proc"), self.program.clone()),
             watch,
         };
-        let names = Names::new(symbols, setup.watch.tick_ns);
+        let names = Names::new(symbols, setup.watch.tick_ns, self.thresholds.clone());
         StallHandle::start(stalls, names, setup).unwrap_or_else(|why| self.off(&why))
     }
 

@@ -164,14 +164,18 @@ impl Types {
 /// Whether there is a cycle counter whose interrupt is not maskable: on x86 (elsewhere it is an
 /// ordinary interrupt, or not known to be another). Asked of the first CPU that answers.
 fn has_nmi(possible: u32) -> bool {
-    if std::env::consts::ARCH != "x86_64" {
-        return false;
-    }
-    (0..possible)
-        .map(|cpu| perf::open(Clock::Cycles, cpu, crate::SAMPLES_PER_SECOND))
-        .find(|opened: &io::Result<_>| {
-            opened.as_ref().err().and_then(io::Error::raw_os_error) != Some(libc::ENODEV)
+    std::env::consts::ARCH == "x86_64"
+        && counts_cycles(possible, |cpu| {
+            perf::open(Clock::Cycles, cpu, crate::SAMPLES_PER_SECOND).map(drop)
         })
+}
+
+/// Whether a cycle counter opens on the first CPU that is online: all have one, or none has.
+fn counts_cycles(possible: u32, open: impl Fn(u32) -> io::Result<()>) -> bool {
+    let offline = |e: &io::Error| e.raw_os_error() == Some(libc::ENODEV);
+    (0..possible)
+        .map(open)
+        .find(|opened| !opened.as_ref().is_err_and(offline))
         .is_some_and(|opened| opened.is_ok())
 }
 
@@ -201,6 +205,28 @@ fn highest_cpu(list: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_cpu_that_is_online_tells_whether_cycles_are_counted() {
+        let with = |answers: &[i32]| {
+            let asked = std::cell::Cell::new(0);
+            let found = counts_cycles(answers.len() as u32, |cpu| {
+                asked.set(asked.get() + 1);
+                match answers[cpu as usize] {
+                    0 => Ok(()),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                }
+            });
+            (found, asked.get())
+        };
+        assert_eq!(with(&[0, libc::ENOENT]), (true, 1));
+        // No PMU, as in most virtual machines; or none for us.
+        assert_eq!(with(&[libc::ENOENT, 0]), (false, 1));
+        assert_eq!(with(&[libc::EACCES, 0]), (false, 1));
+        assert_eq!(with(&[libc::ENODEV, libc::ENODEV, 0]), (true, 3));
+        assert_eq!(with(&[libc::ENODEV]), (false, 1));
+        assert_eq!(with(&[]), (false, 0));
+    }
 
     #[test]
     fn possible_masks_may_have_holes() {

@@ -173,6 +173,45 @@ fn check(window: &[StackSample], nmi: bool) {
     }
 }
 
+/// A CPU goes offline and comes back: its sampler is known to have stopped, and starts again.
+///
+/// # Panics
+/// Where it is not, or tells so of one that runs.
+#[must_use]
+pub fn hotplug_stops_the_sampler(cpu: u32) -> String {
+    const TIME: Duration = Duration::from_millis(300);
+    let (mut probes, mut stalls) = load(OFF);
+    let cpus = probes.cpus_mut().expect("counters");
+    let mut runs = || {
+        let mut stats = stalltop_probes::CpuStats::default();
+        assert!(cpus.read(cpu, 0, &mut stats));
+        stats.events.sample
+    };
+    let set_online = |online: &str| {
+        let path = format!("/sys/devices/system/cpu/cpu{cpu}/online");
+        fs::write(path, online).expect("a CPU that can be taken offline");
+    };
+    stalls.sampler().start(cpu).expect("the sampler starts");
+    on(cpu, || call(TIME));
+    let (first, sampler) = (runs(), stalls.sampler());
+    assert!(first > 0 && !sampler.has_stopped(cpu));
+
+    set_online("0");
+    assert!(!sampler.has_stopped(cpu), "nothing runs there");
+    set_online("1");
+    let away = runs();
+    on(cpu, || call(TIME));
+    assert_eq!(runs(), away, "it came back by itself");
+    assert!(sampler.running(cpu) && sampler.has_stopped(cpu));
+
+    sampler.stop(cpu);
+    assert!(!sampler.has_stopped(cpu));
+    sampler.start(cpu).expect("the sampler starts again");
+    on(cpu, || call(TIME));
+    assert!(runs() > away && !sampler.has_stopped(cpu));
+    format!("{first} samples, then {}", runs() - away)
+}
+
 /// All events so far.
 pub fn drain(stalls: &mut Stalls) -> Vec<StallEvent> {
     std::iter::from_fn(|| stalls.next()).collect()

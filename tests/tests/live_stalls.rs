@@ -60,3 +60,10 @@ fn run_delay_agrees_with_schedstat() {
     let time = Duration::from_millis(50);
     println!("{}", stalls::run_delay_agrees(0, time));
 }
+
+#[test]
+#[ignore = "takes a CPU offline: tests/vm/virtual.sh does so to a machine"]
+fn a_sampler_is_known_to_have_stopped() {
+    require!(need::root());
+    println!("{}", stalls::hotplug_stops_the_sampler(1));
+}

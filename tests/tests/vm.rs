@@ -11,6 +11,8 @@ mod i1;
 mod i2;
 #[path = "vm/kinds.rs"]
 mod kinds;
+#[path = "vm/virtual_machine.rs"]
+mod virtual_machine;
 
 use std::fs;
 use std::path::{Path, PathBuf};

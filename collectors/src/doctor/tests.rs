@@ -84,4 +84,9 @@ fn this_host_loads_or_says_why() {
     let checks = doctor(&Env::live());
     let programs = checks.iter().filter(|c| c.capability.starts_with("irq:"));
     assert_eq!(programs.count(), 5);
+    // Named by whoever may read others' maps; else the capability is named.
+    match works(&checks, "names of user functions") {
+        Reading::Value(how) => assert!(how.contains("frame pointers"), "{how}"),
+        Reading::Off(reason) => assert!(!reason.fix().is_empty(), "{reason}"),
+    }
 }

@@ -209,26 +209,8 @@ impl Budget {
 
 #[cfg(test)]
 mod tests {
-    use stalltop_probes::wire::stall::NONE;
-
+    use super::super::made::{MS, event};
     use super::*;
-
-    const MS: u64 = 1_000_000;
-
-    fn event(kind: u64, cpu: u64, from_ms: u64, to_ms: u64) -> StallEvent {
-        StallEvent {
-            kind,
-            cpu,
-            vector: 3,
-            start_ns: from_ms * MS,
-            earliest_ns: from_ms * MS,
-            end_ns: to_ms * MS,
-            pid_tgid: 1,
-            comm: [0; 2],
-            next_pid: NONE,
-            sample: 0,
-        }
-    }
 
     fn due(hold: &mut Hold, at_ms: u64) -> Vec<(u64, u64)> {
         let mut out = Vec::new();

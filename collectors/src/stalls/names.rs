@@ -9,18 +9,21 @@ use stalltop_probes::SAMPLES_PER_SECOND;
 use super::attribute::{Context, Evidence, attribute};
 use super::kallsyms::Symbols;
 use super::merge::merge;
+use super::threshold::Thresholds;
 use super::watch::{Seen, Understand};
 
 /// Names culprits by `/proc/kallsyms`, asked for at the start.
 pub(super) struct Names {
     symbols: Symbols,
     context: Context,
+    thresholds: Thresholds,
 }
 
 impl Names {
     /// `tick_ns` is the time between two ticks of the scheduler.
-    pub(super) fn new(symbols: Symbols, tick_ns: u64) -> Self {
+    pub(super) fn new(symbols: Symbols, tick_ns: u64, thresholds: Thresholds) -> Self {
         Self {
+            thresholds,
             symbols,
             context: Context {
                 tick_ns,
@@ -51,6 +54,55 @@ impl Understand for Names {
             told.stall.lost = told.stall.lost.max(seen.lost);
             Some(told)
         });
+        let first = out.len();
         merge(told.collect(), out);
+        let mut at = 0;
+        out.retain(|stall| {
+            at += 1;
+            at <= first || may_count(stall, &self.thresholds)
+        });
+    }
+}
+
+/// Whether a stall may have been as long as its threshold. The programs tell of what may have been,
+/// as far as they know; the samples narrow it down, sometimes to less than that. What may still
+/// have been is told, with its best estimate, which may be less.
+fn may_count(stall: &Stall, thresholds: &Thresholds) -> bool {
+    stall.most_ns >= thresholds.ns(stall.kind) || !stall.victims.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use stalltop_model::sample::StallKind;
+
+    use super::super::threshold::{Ask, Asked};
+    use super::*;
+
+    #[test]
+    fn what_was_certainly_shorter_is_no_stall() {
+        const MS: u64 = 1_000_000;
+        let mut asked = Asked {
+            all: Some(Ask::From(Duration::from_millis(10))),
+            ..Asked::default()
+        };
+        asked.kinds[StallKind::NoReschedule as usize] = Some(Ask::From(Duration::from_millis(20)));
+        let thresholds = Thresholds::choose(&asked, &Reading::Value(false));
+        let counts = |kind, most_ms: u64, victims: &[u32]| {
+            let stall = Stall {
+                kind,
+                delay_ns: most_ms * MS / 2,
+                most_ns: most_ms * MS,
+                victims: victims.to_vec(),
+                ..Stall::default()
+            };
+            may_count(&stall, &thresholds)
+        };
+        assert!(counts(StallKind::InterruptsOff, 10, &[]));
+        assert!(!counts(StallKind::InterruptsOff, 9, &[]));
+        assert!(!counts(StallKind::NoReschedule, 19, &[]));
+        // Others stalled for as long as it takes because of it.
+        assert!(counts(StallKind::InterruptsOff, 9, &[3]));
     }
 }

@@ -12,6 +12,8 @@ const AFTER: Duration = Duration::from_secs(10);
 const AT_ONCE: usize = 4;
 /// How long a CPU is left alone where the sampler could not be started, as when it is offline.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How often it is looked whether the sampler still runs where it was started.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// When to sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(super) trait Switch {
     fn start(&mut self, cpu: u32) -> bool;
     /// Samples it no longer.
     fn stop(&mut self, cpu: u32);
+    /// Whether it was started and does not sample, because the CPU was offline in between.
+    fn has_stopped(&mut self, cpu: u32) -> bool;
 }
 
 /// One CPU that may be sampled.
@@ -87,7 +91,8 @@ impl Policy {
         }
     }
 
-    /// Switches the sampler as decided. Gives when to look again, if ever.
+    /// Switches the sampler as decided, and on again where it has stopped by itself. Gives when to
+    /// look again, if ever.
     pub(super) fn apply(&mut self, now_ns: u64, sampler: &mut impl Switch) -> Option<u64> {
         let (watched, always) = (self.watched, self.mode == SampleMode::Always);
         for candidate in &mut self.candidates {
@@ -105,7 +110,7 @@ impl Policy {
         let wanted = self.candidates.iter_mut().filter(startable).take(most);
         let mut wanted: Vec<&mut Candidate> = wanted.collect();
         self.on.retain(|cpu| {
-            let keep = wanted.iter().any(|c| c.cpu == *cpu);
+            let keep = wanted.iter().any(|c| c.cpu == *cpu) && !sampler.has_stopped(*cpu);
             if !keep {
                 sampler.stop(*cpu);
             }
@@ -124,7 +129,11 @@ impl Policy {
         self.on.sort_unstable();
         let ends = self.candidates.iter().map(|c| c.until_ns);
         let agains = self.candidates.iter().map(|c| c.not_before_ns);
-        ends.chain(agains).filter(|at| *at > now_ns).min()
+        let look = (!self.on.is_empty()).then(|| now_ns.saturating_add(LOOK.as_nanos() as u64));
+        ends.chain(agains)
+            .chain(look)
+            .filter(|at| *at > now_ns)
+            .min()
     }
 
     /// Stops the sampler everywhere, for [`apply`](Self::apply) to start it anew.
@@ -179,6 +188,7 @@ mod tests {
     struct Fake {
         log: Vec<(u32, bool)>,
         offline: Option<u32>,
+        stopped: Option<u32>,
     }
 
     impl Switch for Fake {
@@ -190,6 +200,10 @@ mod tests {
         fn stop(&mut self, cpu: u32) {
             self.log.push((cpu, false));
         }
+
+        fn has_stopped(&mut self, cpu: u32) -> bool {
+            self.stopped == Some(cpu)
+        }
     }
 
     #[test]
@@ -198,9 +212,10 @@ mod tests {
         let mut fake = Fake::default();
         assert_eq!(policy.apply(0, &mut fake), None);
         policy.stalled(2, 5, SECOND);
-        assert_eq!(policy.apply(SECOND, &mut fake), Some(11 * SECOND));
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(2 * SECOND));
+        assert_eq!(policy.apply(21 * SECOND / 2, &mut fake), Some(11 * SECOND));
         policy.stalled(2, 5, 4 * SECOND);
-        assert_eq!(policy.apply(11 * SECOND, &mut fake), Some(14 * SECOND));
+        assert_eq!(policy.apply(27 * SECOND / 2, &mut fake), Some(14 * SECOND));
         assert_eq!(policy.on(), [2]);
         assert_eq!(policy.apply(14 * SECOND, &mut fake), None);
         assert_eq!(policy.on(), [0; 0]);
@@ -240,8 +255,27 @@ mod tests {
         assert_eq!(policy.apply(SECOND, &mut fake), Some(10 * SECOND));
         assert_eq!(fake.log, [(1, true)]);
         fake.offline = None;
-        assert_eq!(policy.apply(10 * SECOND, &mut fake), None);
+        assert_eq!(policy.apply(10 * SECOND, &mut fake), Some(11 * SECOND));
         assert_eq!(policy.on(), [1]);
+    }
+
+    #[test]
+    fn a_cpu_that_was_offline_for_a_moment_is_sampled_again() {
+        let mut policy = Policy::new(SampleMode::Always, 0..3);
+        let mut fake = Fake::default();
+        assert_eq!(policy.apply(0, &mut fake), Some(SECOND));
+        fake.log.clear();
+        fake.stopped = Some(1);
+        policy.apply(SECOND, &mut fake);
+        assert_eq!(fake.log, [(1, false), (1, true)]);
+        assert_eq!(policy.on(), [0, 1, 2]);
+        // Gone for good, it is left alone for a while.
+        fake.offline = Some(1);
+        policy.apply(2 * SECOND, &mut fake);
+        assert_eq!(policy.on(), [0, 2]);
+        fake.log.clear();
+        policy.apply(3 * SECOND, &mut fake);
+        assert!(fake.log.is_empty());
     }
 
     #[test]
@@ -256,7 +290,7 @@ mod tests {
         fake.offline = None;
         policy.stop_all(&mut fake);
         assert_eq!(policy.on(), [0; 0]);
-        assert_eq!(policy.apply(SECOND, &mut fake), None);
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(2 * SECOND));
         assert_eq!(policy.on(), [0, 1]);
         let log = [(0, true), (1, true), (0, false), (0, true), (1, true)];
         assert_eq!(fake.log, log);
@@ -266,7 +300,7 @@ mod tests {
     fn always_and_never() {
         let mut fake = Fake::default();
         let mut policy = Policy::new(SampleMode::Always, 0..9);
-        assert_eq!(policy.apply(0, &mut fake), None);
+        assert_eq!(policy.apply(0, &mut fake), Some(SECOND));
         assert_eq!(policy.on().len(), 9);
         let mut policy = Policy::new(SampleMode::Off, 0..9);
         policy.stalled(1, 5, 0);

@@ -282,6 +282,10 @@ impl Switch for Kernel {
     fn stop(&mut self, cpu: u32) {
         self.0.sampler().stop(cpu);
     }
+
+    fn has_stopped(&mut self, cpu: u32) -> bool {
+        self.0.sampler().has_stopped(cpu)
+    }
 }
 
 /// The thread that empties the ring buffer.

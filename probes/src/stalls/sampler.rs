@@ -14,6 +14,43 @@ use crate::sys::perf::{self, Clock};
 /// How often the sampler looks at each CPU that it runs on.
 pub const SAMPLES_PER_SECOND: u64 = 1_000;
 
+/// How many samples the scheduler's tick takes of a busy CPU, without one of the sampler's, until
+/// the sampler has stopped: it looks at least once between two ticks, throttled or not.
+const MISSED: u64 = 8;
+
+/// A CPU that is sampled.
+struct Session {
+    /// Closed with the session, which ends it.
+    _event: OwnedFd,
+    /// The counters of its CPU when the sampler was last seen to run.
+    seen: Counters,
+}
+
+/// How many samples there are of a CPU, the tick's included, and how often the sampler looked at it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counters {
+    samples: u64,
+    runs: u64,
+}
+
+impl Counters {
+    fn read(cpus: &Mapping, cpu: u32) -> Self {
+        let get = |field| cpus.get(cpu as usize * CPU_SIZE + field);
+        Self {
+            samples: get(offset_of!(Cpu, samples)),
+            runs: get(offset_of!(Cpu, sampler_runs)),
+        }
+    }
+
+    /// Takes later counters; gives whether the sampler missed what the tick saw.
+    fn missed(&mut self, now: Self) -> bool {
+        if self.runs != now.runs {
+            *self = now;
+        }
+        now.samples.wrapping_sub(self.samples) >= MISSED
+    }
+}
+
 /// Starts and stops sampling, CPU by CPU.
 ///
 /// Each sample is an interrupt, and that, not the program, is what it costs: about 2 % of a CPU on
@@ -21,7 +58,7 @@ pub const SAMPLES_PER_SECOND: u64 = 1_000;
 pub struct Sampler {
     program: Result<OwnedFd, String>,
     nmi: bool,
-    events: Vec<Option<OwnedFd>>,
+    sessions: Vec<Option<Session>>,
     cpus: Arc<Mapping>,
 }
 
@@ -35,13 +72,13 @@ impl Sampler {
         Self {
             program,
             nmi,
-            events: (0..possible).map(|_| None).collect(),
+            sessions: (0..possible).map(|_| None).collect(),
             cpus,
         }
     }
 
     /// Starts sampling a CPU; nothing happens where it runs already. A CPU that goes offline takes
-    /// its event with it: stop it then, and start it when it is back.
+    /// its event with it, and does not bring it back: see [`Sampler::has_stopped`].
     ///
     /// # Errors
     /// The kernel's answer: `ENODEV` for a CPU that is not online; `Unsupported` with the reason
@@ -51,7 +88,7 @@ impl Sampler {
             .program
             .as_ref()
             .map_err(|why| io::Error::new(io::ErrorKind::Unsupported, why.clone()))?;
-        let Some(slot) = self.events.get_mut(cpu as usize) else {
+        let Some(slot) = self.sessions.get_mut(cpu as usize) else {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         };
         if slot.is_some() {
@@ -64,22 +101,39 @@ impl Sampler {
         self.cpus
             .word(cpu as usize * CPU_SIZE + offset_of!(Cpu, sampled_ns))
             .store(0, Ordering::Relaxed);
+        let seen = Counters::read(&self.cpus, cpu);
         perf::run(event.as_fd(), program.as_fd())?;
-        *slot = Some(event);
+        *slot = Some(Session {
+            _event: event,
+            seen,
+        });
         Ok(())
     }
 
     /// Stops sampling a CPU.
     pub fn stop(&mut self, cpu: u32) {
-        if let Some(event) = self.events.get_mut(cpu as usize) {
-            *event = None;
+        if let Some(session) = self.sessions.get_mut(cpu as usize) {
+            *session = None;
         }
     }
 
-    /// Whether a CPU is being sampled.
+    /// Whether a CPU was started and not stopped.
     #[must_use]
     pub fn running(&self, cpu: u32) -> bool {
-        self.events.get(cpu as usize).is_some_and(Option::is_some)
+        self.sessions.get(cpu as usize).is_some_and(Option::is_some)
+    }
+
+    /// Whether the event of a CPU that is [`running`](Self::running) samples it no longer, although
+    /// something runs there: it was offline for a moment. The kernel takes the event off a CPU that
+    /// goes offline and leaves its descriptor as it was (`perf_event_exit_cpu`, kernel/events/core.c);
+    /// asking the descriptor would interrupt that CPU, which may have interrupts off. Found out from
+    /// shared memory instead: the tick's samples go on. Where the tick takes none
+    /// (`hrtimer_expire_entry` could not be attached), this stays false.
+    pub fn has_stopped(&mut self, cpu: u32) -> bool {
+        let Some(Some(session)) = self.sessions.get_mut(cpu as usize) else {
+            return false;
+        };
+        session.seen.missed(Counters::read(&self.cpus, cpu))
     }
 
     /// Whether the samples are non-maskable interrupts: they see what runs while interrupts are
@@ -87,5 +141,30 @@ impl Sampler {
     #[must_use]
     pub fn nmi(&self) -> bool {
         self.nmi
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sampler_has_stopped_where_the_tick_alone_sees_what_runs() {
+        let mut seen = Counters {
+            samples: 100,
+            runs: 40,
+        };
+        let mut missed = |samples, runs| seen.missed(Counters { samples, runs });
+        // Idle, then busy for less than it takes.
+        assert!(!missed(100, 40));
+        assert!(!missed(107, 40));
+        // The sampler was late, not gone; and it also looks at the idle task.
+        assert!(!missed(150, 41));
+        assert!(!missed(150, 1_041));
+        assert!(!missed(157, 1_041));
+        assert!(missed(158, 1_041));
+        assert!(missed(158, 1_041));
+        // Counters of a CPU are never set back; where they are, they say nothing.
+        assert!(!missed(158, 0));
     }
 }

@@ -93,26 +93,3 @@ fn waits_of_perf(line: &str) -> Option<(f64, f64)> {
     };
     Some((count, time * unit))
 }
-
-#[test]
-fn a_virtual_machine_tells_that_its_spin_waits_do_not_show_on_6_1() {
-    require!(fetched("6.1"));
-    let run = run("6.1", &[], "virtual");
-    let lines = run.lines("stream");
-    let tried = lines
-        .iter()
-        .rev()
-        .find_map(|line| line["locks"]["watch"]["hidden"].as_array())
-        .expect("locks of our own were tried");
-    let spins = tried.iter().find(|hidden| hidden["what"] == "spinlocks");
-    let spins = spins.unwrap_or_else(|| panic!("{tried:?}"));
-    assert_eq!(spins["kinds"], serde_json::json!(["spin"]));
-    let why = &spins["why"];
-    assert_eq!(why["kind"], "hidden_waits", "{why}");
-    assert_eq!(why["what"], "spin waits", "{why}");
-    assert_eq!(why["why"], "virtual, no paravirtual spinlocks", "{why}");
-    assert!(
-        why["mend"].as_str().unwrap().contains("paravirtual"),
-        "{why}"
-    );
-}

@@ -156,19 +156,22 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
     if let Some(what) = what(kind.map(|k| k.0), vector.and_then(|v| v.0)) {
         sentence += &format!(" ({what})");
     }
+    // All of one stall need not be said.
+    let part = |n: u64| match all {
+        1 => String::new(),
+        _ => format!("{:.0} % ", share(n) * 100.0),
+    };
     sentence += &match (culprit, function) {
         (Some((who, n)), Some((inside, _))) => {
             format!(
-                "; {:.0} % by {} in {}",
-                share(n) * 100.0,
+                "; {}by {} in {}",
+                part(n),
                 printable(who),
                 printable(inside)
             )
         }
-        (Some((who, n)), None) => format!("; {:.0} % by {}", share(n) * 100.0, printable(who)),
-        (None, Some((inside, n))) => {
-            format!("; {:.0} % in {}", share(n) * 100.0, printable(inside))
-        }
+        (Some((who, n)), None) => format!("; {}by {}", part(n), printable(who)),
+        (None, Some((inside, n))) => format!("; {}in {}", part(n), printable(inside)),
         (None, None) => mostly_by(stalls.clone(), all),
     };
     let confidence = match (

@@ -1,3 +1,4 @@
+mod nmi;
 mod pause;
 mod property;
 
@@ -33,6 +34,7 @@ const FUNCTIONS: &[&str] = &[
     "hrtimer_interrupt",
     "asm_sysvec_apic_timer_interrupt",
     "irq_exit_rcu",
+    "native_queued_spin_lock_slowpath",
     "_etext",
 ];
 

@@ -214,9 +214,33 @@ pub(super) fn calm(scene: &Scene<'_>) -> Result<String, String> {
         ),
         None => "delays are not measured".to_owned(),
     };
-    let now = scene.findings_as_of().unwrap_or("now".to_owned());
+    let waits = waits_for_a_cpu(scene, window);
     let stalls = stalls_of_late(scene);
-    Ok(format!("no finding {now}; {delays}{stalls}"))
+    let now = scene.findings_as_of().unwrap_or("now".to_owned());
+    Ok(format!("no finding {now}; {delays}{stalls}{waits}"))
+}
+
+/// From when on a task's wait for a CPU is worth a word, ns: nobody's stall, but latency that a
+/// person feels, behind more tasks than CPUs or one of real-time priority.
+const LONG_WAIT_NS: u64 = 100_000_000;
+
+/// `; tasks waited up to 2.1 s for cpu 1`, for the calm line: the kernel is well, the host is busy.
+fn waits_for_a_cpu(scene: &Scene<'_>, ticks: std::ops::Range<u64>) -> String {
+    let cores = &scene.model.cores;
+    let longest = |row| {
+        let waits = ticks
+            .clone()
+            .filter_map(|seq| cores.cpu(row, seq)?.run_delay);
+        waits.map(|wait| wait.max_ns).max()
+    };
+    let numbers = cores.numbers().iter().enumerate();
+    let worst = numbers.filter_map(|(row, cpu)| Some((longest(row)?, *cpu)));
+    match worst.max_by_key(|(ns, _)| *ns) {
+        Some((ns, cpu)) if ns >= LONG_WAIT_NS => {
+            format!("; tasks waited up to {} for cpu {cpu}", text::duration(ns))
+        }
+        _ => String::new(),
+    }
 }
 
 /// `; no stall of 5.0 ms or more`, for the calm line.

@@ -97,7 +97,9 @@ impl Detail {
     fn lines(&self, scene: &Scene<'_>, width: usize) -> Vec<Vec<Part>> {
         let stall = &*self.stall;
         let mut out = Page::new(width);
-        out.parts("what", facts::sentence(stall));
+        let watch = scene.sample().stalls.value();
+        let from_ns = watch.and_then(|watch| watch.kinds[stall.kind as usize].get());
+        out.parts("what", facts::sentence(stall, from_ns));
         facts::held_by(&mut out, stall);
         facts::timeline(&mut out, scene, stall);
         self.stacks(&mut out, scene, stall);

@@ -310,6 +310,18 @@ impl Columns {
     }
 }
 
+/// How long it took, marked where that is an estimate which is shorter than what counts: it may have
+/// been longer.
+fn delay(scene: &Scene<'_>, stall: &Stall) -> String {
+    let watch = scene.sample().stalls.value();
+    let from_ns = watch.and_then(|watch| watch.kinds[stall.kind as usize].get());
+    let mark = match from_ns {
+        Some(from_ns) if names::may_count(stall, from_ns) => "~",
+        _ => "",
+    };
+    format!("{mark}{}", text::duration(stall.delay_ns))
+}
+
 fn stall_line(
     scene: &Scene<'_>,
     body: Rect,
@@ -334,7 +346,7 @@ fn stall_line(
         .right(&stall.cpu.to_string(), c.cpu - 1, Role::Strong)
         .gap(1)
         .left(&names::what(stall), c.what, Role::Text)
-        .right(&text::duration(stall.delay_ns), c.delay, role)
+        .right(&delay(scene, stall), c.delay, role)
         .gap(2);
     let column = |pen: &mut Pen<'_>, text: &str, width: usize, role: Role| {
         // A blank between columns however long the text is.

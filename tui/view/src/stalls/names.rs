@@ -91,6 +91,12 @@ pub(super) fn cpus(numbers: &[u32]) -> String {
     parts.join(", ")
 }
 
+/// Whether a stall counts, from `from_ns` on, only because it may have been longer than the best
+/// estimate says.
+pub(super) fn may_count(stall: &Stall, from_ns: u64) -> bool {
+    stall.delay_ns < from_ns && stall.most_ns >= from_ns
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

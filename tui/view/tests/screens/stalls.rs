@@ -1,7 +1,7 @@
 //! The pane of stalls, what the Overview and Cores say of them, and the heat map.
 
 use stalltop_model::model::stalls::counts;
-use stalltop_model::sample::{Stall, StallWatch};
+use stalltop_model::sample::{Stall, StallKind, StallWatch};
 use stalltop_model::{Frame, Model, Reading, Reason};
 use stalltop_view::{Depth, Effect, Mouse, MouseKind, Msg, THEMES, Wants};
 
@@ -207,6 +207,29 @@ fn a_calm_host_is_one_calm_line() {
     assert!(text.contains("no stall over 5.0 ms"), "{text}");
     assert!(!text.contains("CULPRITS"));
     snap!("stalls_calm", screen.keys("3"));
+}
+
+#[test]
+fn an_estimate_below_the_threshold_is_marked_and_explained() {
+    let mut screen = Screen::new(Kind::calm(4), 120, 40);
+    let stall = Stall {
+        id: 1,
+        at_ns: screen.model.now().at_ns,
+        wall_ns: screen.model.now().wall_ns,
+        kind: StallKind::InterruptsOff,
+        delay_ns: 4 * MS,
+        least_ns: 2 * MS,
+        most_ns: 6 * MS,
+        ..Stall::default()
+    };
+    screen.model.apply(&mut Frame::Stall(Box::new(stall)));
+    let rows = screen.keys("3").text();
+    assert!(rows.contains(" ~4.0 ms"), "{rows}");
+    let detail = screen.keys("enter").text();
+    assert!(
+        detail.contains("(at least 2.0 ms, at most 6.0 ms: told as it may have been 5.0 ms)"),
+        "{detail}"
+    );
 }
 
 #[test]

@@ -156,41 +156,44 @@ pub struct Top {
     pub count: u32,
 }
 
-/// In one line: `87 % of 41 stalls on cpu 11: cadvisor in memory_stat_show`.
+/// In one line: `87 % of 41 stalls on cpu 11: cadvisor in memory_stat_show`. A single one needs no
+/// share, and what the group is by is not said twice.
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = f64::from(self.top.count) / f64::from(self.rows.max(1));
         let of = if self.count == 1 { "stall" } else { "stalls" };
-        write!(f, "{:.0} % of {} {of}", share * 100.0, self.count)?;
+        if self.key == Key::Culprit(None) {
+            return write!(f, "{} {of} whose culprit is not known", self.count);
+        }
+        if self.count > 1 {
+            let share = f64::from(self.top.count) * 100.0 / f64::from(self.rows.max(1));
+            write!(f, "{share:.0} % of ")?;
+        }
+        write!(f, "{} {of}", self.count)?;
         match &self.key {
             Key::Cpu(cpu) => write!(f, " on cpu {cpu}")?,
             Key::Vector(Some(vector)) => write!(f, " of {}", vector.as_str())?,
             Key::Vector(None) => write!(f, " without a vector")?,
             Key::Kind(kind) => write!(f, " of kind {}", kind.as_str())?,
             Key::Function(Some(name)) => write!(f, " in {}", printable(name))?,
+            Key::Function(None) => write!(f, " in no known kernel function")?,
+            Key::Culprit(None) => {}
             Key::Culprit(Some(name)) | Key::Owner(Some(name)) => {
                 write!(f, " by {}", printable(name))?;
             }
+            Key::Owner(None) => write!(f, " by no known unit or container")?,
             Key::Syscall(Some(name)) => write!(f, " in {}(2)", printable(name))?,
             Key::Syscall(None) => write!(f, " outside system calls")?,
-            Key::Culprit(None) | Key::Owner(None) | Key::Function(None) => {
-                write!(f, " by nobody known")?;
-            }
         }
-        match (&self.top.culprit, &self.top.function) {
-            (None, None) => write!(f, ": culprit not known"),
-            (None, Some(function)) => write!(f, ": {}", printable(function)),
-            (Some(culprit), None) => write!(f, ": {}", printable(culprit)),
-            // What the group is by need not be said twice.
-            (Some(_), Some(function)) if matches!(self.key, Key::Culprit(_)) => {
-                write!(f, ": in {}", printable(function))
+        let culprit = self.top.culprit.as_ref().map(|name| printable(name));
+        let function = self.top.function.as_ref().map(|name| printable(name));
+        match (&self.key, culprit, function) {
+            (Key::Culprit(_), _, Some(function)) => write!(f, ": in {function}"),
+            (Key::Culprit(_), _, None) => write!(f, ": in no known kernel function"),
+            (_, None, _) => write!(f, ": culprit not known"),
+            (Key::Function(_), Some(culprit), _) | (_, Some(culprit), None) => {
+                write!(f, ": {culprit}")
             }
-            (Some(culprit), Some(_)) if matches!(self.key, Key::Function(_)) => {
-                write!(f, ": {}", printable(culprit))
-            }
-            (Some(culprit), Some(function)) => {
-                write!(f, ": {} in {}", printable(culprit), printable(function))
-            }
+            (_, Some(culprit), Some(function)) => write!(f, ": {culprit} in {function}"),
         }
     }
 }

@@ -155,6 +155,54 @@ fn a_group_says_how_much_of_it_is_what() {
 }
 
 #[test]
+fn each_grouping_says_what_its_stalls_have_in_common() {
+    let unknown = Stall {
+        vector: None,
+        culprit: Reading::Off(Reason::NotAsked),
+        ..stall(4, 400, 2, 9, "", "")
+    };
+    let model = with([
+        stall(1, 100, 11, 178, "cadvisor", "memory_stat_show"),
+        stall(2, 200, 11, 8, "cadvisor", "memory_stat_show"),
+        stall(3, 300, 2, 5, "stress", ""),
+        unknown,
+    ]);
+    let said = |by| -> Vec<String> {
+        let groups = model.groups(by, &Filter::default(), 0, u64::MAX);
+        groups.iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(
+        said(GroupBy::Culprit),
+        [
+            "100 % of 2 stalls by cadvisor: in memory_stat_show",
+            "1 stall whose culprit is not known",
+            "1 stall by stress: in no known kernel function",
+        ]
+    );
+    assert_eq!(
+        said(GroupBy::Function),
+        [
+            "100 % of 2 stalls in memory_stat_show: cadvisor",
+            "50 % of 2 stalls in no known kernel function: stress",
+        ]
+    );
+    assert_eq!(
+        said(GroupBy::Cpu),
+        [
+            "100 % of 2 stalls on cpu 11: cadvisor in memory_stat_show",
+            "50 % of 2 stalls on cpu 2: stress",
+        ]
+    );
+    let owners = said(GroupBy::Owner);
+    assert!(
+        owners[0].contains(" by no known unit or container: "),
+        "{owners:?}"
+    );
+    let vectors = said(GroupBy::Vector);
+    assert_eq!(vectors[1], "1 stall without a vector: culprit not known");
+}
+
+#[test]
 fn hostile_names_do_not_reach_the_terminal() {
     let model = with([stall(1, 5, 0, 5, "a\x1b[2J", "b\u{202e}")]);
     for by in GroupBy::ALL {

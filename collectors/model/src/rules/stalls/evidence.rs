@@ -31,12 +31,15 @@ pub(super) fn lines<'a>(
     delays.sort_unstable();
     let typical = delays.get(delays.len() / 2).copied().unwrap_or(0);
     let last = stalls.clone().map(|s| s.at_ns).max().unwrap_or(0);
-    let ago = model.now().at_ns.saturating_sub(last) / 1_000_000_000;
+    let ago = match model.now().at_ns.saturating_sub(last) / 1_000_000_000 {
+        0 => "just now".to_owned(),
+        seconds => format!("{seconds} s ago"),
+    };
     if harm.rows > harm.count {
         kinds += " (one hold may be seen as several)";
     }
     let mut lines = vec![format!(
-        "by kind: {kinds}; {} together, typically {}, the last {ago} s ago",
+        "by kind: {kinds}; {} together, typically {}, the last {ago}",
         Duration(harm.total_ns),
         Duration(typical),
     )];

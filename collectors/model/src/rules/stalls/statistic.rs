@@ -216,17 +216,10 @@ pub(in super::super) fn statistics(model: &Model) -> Option<Finding> {
     }
 
     let mut evidence = vec![process(&stalls)];
-    let elsewhere = others_there(model, &reader, &stalls);
-    evidence.extend(elsewhere);
+    evidence.extend(others_there(model, &stalls, &harm));
     evidence.extend(evidence::lines(model, &stalls, &harm));
     evidence.extend(evidence::worst(worst));
-    let file = culprit.file.as_ref();
-    evidence.extend(file.map(|f| {
-        format!(
-            "file: {} (from its descriptors, after the fact)",
-            printable(f)
-        )
-    }));
+    evidence.extend(files(&stalls));
     if statistic.of_memory_cgroups {
         evidence.extend(zombies.lines(model));
     }
@@ -299,21 +292,37 @@ fn process<'a>(stalls: &(impl DoubleEndedIterator<Item = &'a Arc<Stall>> + Clone
     }
 }
 
+/// What it read: the newest of the files, and how many others.
+fn files<'a>(stalls: &(impl DoubleEndedIterator<Item = &'a Arc<Stall>> + Clone)) -> Option<String> {
+    let of = |stall: &'a Arc<Stall>| stall.culprit.value()?.file.as_ref();
+    let mut all: Vec<&Name> = stalls.clone().filter_map(of).collect();
+    let newest = *all.last()?;
+    all.sort_unstable();
+    all.dedup();
+    let others = match all.len() - 1 {
+        0 => String::new(),
+        1 => ", and another one".to_owned(),
+        n => format!(", and {n} others"),
+    };
+    Some(format!(
+        "file: {}{others} (from its descriptors, after the fact)",
+        printable(newest)
+    ))
+}
+
 /// What else stalls the same CPUs: `41 stalls there in all, 88 % are these`.
 fn others_there<'a>(
     model: &'a Model,
-    reader: &Reader,
     stalls: &(impl Iterator<Item = &'a Arc<Stall>> + Clone),
+    own: &Harm,
 ) -> Option<String> {
     let there = recent(model).filter(|s| stalls.clone().any(|own| own.cpu == s.cpu));
-    let (own, all) = there.clone().fold((0u32, 0u32), |(own, all), stall| {
-        (own + u32::from(reader.did(stall)), all + 1)
-    });
-    (all > own).then(|| {
+    let all = Harm::of(model, there);
+    (all.rows > own.rows).then(|| {
         format!(
             "{} on the same CPUs in all; these are {:.0} % of them",
-            many(Harm::of(model, there).count),
-            f64::from(own) * 100.0 / f64::from(all)
+            many(all.count),
+            own.count as f64 * 100.0 / all.count.max(1) as f64
         )
     })
 }

@@ -258,6 +258,22 @@ fn incident_2_names_process_function_core_and_zombies() {
 }
 
 #[test]
+fn several_files_are_counted() {
+    let mut case = Case::new();
+    case.stall(4, 30, "agent", "memory_stat_show");
+    let mut other = case.one(60, 30, "agent", "memory_stat_show");
+    let culprit = other.culprit.value_mut().unwrap();
+    culprit.file = Some("/sys/fs/cgroup/memory/pod/memory.stat".into());
+    case.push(other);
+    case.tick();
+    let evidence = case.found("statistics-stalls").unwrap().evidence.join("\n");
+    assert!(
+        evidence.contains("/memory.stat, and another one (from its descriptors"),
+        "{evidence}"
+    );
+}
+
+#[test]
 fn without_zombies_the_reads_are_told_but_no_drop_of_caches() {
     let mut case = Case::new();
     case.stall(4, 30, "agent", "memory_stat_show.cold");
@@ -369,7 +385,7 @@ fn one_very_long_stall_is_told_alone_and_forgotten_after_a_minute() {
     let finding = case.found("stalls").unwrap();
     assert_eq!(
         finding.sentence,
-        "1 stall on cpu 11 in 60 s, worst 450.0 ms (NET_RX pending); 100 % by x"
+        "1 stall on cpu 11 in 60 s, worst 450.0 ms (NET_RX pending); by x"
     );
     assert_eq!(finding.confidence, Confidence::Medium);
     case.ticks(62);

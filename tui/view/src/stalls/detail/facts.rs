@@ -15,8 +15,9 @@ use super::super::watch::{self, Part};
 use super::super::{names, rows, strip};
 use super::page::Page;
 
-/// What happened, when, and how exactly that is known.
-pub(super) fn sentence(stall: &Stall) -> Vec<Part> {
+/// What happened, when, and how exactly that is known; why it is told, where the best estimate is
+/// shorter than `from_ns`, from which on it counts.
+pub(super) fn sentence(stall: &Stall, from_ns: Option<u64>) -> Vec<Part> {
     let begin = text::clock_part(stall.wall_ns.saturating_sub(stall.delay_ns), 3);
     let end = text::clock_part(stall.wall_ns, 3);
     let vector = names::vector(stall);
@@ -73,7 +74,14 @@ pub(super) fn sentence(stall: &Stall) -> Vec<Part> {
             text::duration(stall.least_ns),
             text::duration(stall.most_ns),
         );
-        out.push((format!(" (at least {least}, at most {most})"), Role::Dim));
+        let why = match from_ns {
+            Some(from_ns) if names::may_count(stall, from_ns) => {
+                format!(": told as it may have been {}", text::duration(from_ns))
+            }
+            _ => String::new(),
+        };
+        let range = format!(" (at least {least}, at most {most}{why})");
+        out.push((range, Role::Dim));
     }
     out.push((format!(", {times}"), Role::Dim));
     if stall.ours {
