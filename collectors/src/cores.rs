@@ -130,19 +130,23 @@ impl CoresCollector {
         Ok(())
     }
 
-    fn read_times(&mut self) -> Result<(), Reason> {
+    /// Takes the times of every CPU, and gives the context switches of all.
+    fn read_times(&mut self) -> Result<Option<u64>, Reason> {
+        let mut switches = None;
         let (seen, clock_tick_ns) = (&mut self.seen, self.clock_tick_ns);
         for cpu in seen.iter_mut() {
             cpu.in_this_tick = false;
         }
         self.stat.parse(|bytes| {
+            switches = stat::switches(bytes);
             stat::parse(bytes, clock_tick_ns, |cpu, times| {
                 if let Some(seen) = seen.get_mut(cpu as usize) {
                     seen.times = Some(times);
                     seen.in_this_tick = true;
                 }
             })
-        })
+        })?;
+        Ok(switches)
     }
 
     fn read_softnet(&mut self) -> Result<(), Reason> {
@@ -194,6 +198,11 @@ impl Collector for CoresCollector {
             self.cpus
                 .set_online(|cpu| seen.get(cpu as usize).is_some_and(|s| s.in_this_tick));
         }
+        out.cores.switches = match &times {
+            Ok(Some(count)) => Reading::Value(*count),
+            Ok(None) => Reading::Off(Reason::parse("/proc/stat", b"no ctxt")),
+            Err(why) => Reading::Off(why.clone()),
+        };
         let softnet = self.read_softnet();
 
         self.cpus.shape(&mut out.cpus);
@@ -202,7 +211,7 @@ impl Collector for CoresCollector {
             let absent = || Reason::CpuOffline { cpu: cpu.cpu };
             cpu.times = times
                 .clone()
-                .and_then(|()| seen.times.ok_or_else(absent))
+                .and_then(|_| seen.times.ok_or_else(absent))
                 .into();
             cpu.softnet = softnet
                 .clone()

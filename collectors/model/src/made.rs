@@ -27,6 +27,8 @@ pub(crate) struct Second {
     pub(crate) tracing: Arc<Tracing>,
     /// Time in the kernel of each CPU, of 1000 ms.
     pub(crate) system_ms: u64,
+    /// Time in user space of each CPU, of 1000 ms.
+    pub(crate) user_ms: u64,
     /// The worst delay of a softirq.
     pub(crate) delay_ns: u64,
     /// Packets.
@@ -62,6 +64,7 @@ impl Made {
                 costs: None,
                 tracing: Arc::default(),
                 system_ms: 20,
+                user_ms: 10,
                 delay_ns: 300_000,
                 packets: 50_000,
             },
@@ -84,7 +87,8 @@ impl Made {
         for cpu in &mut self.cpus {
             if let Some(times) = cpu.times.value_mut() {
                 times.system_ns += self.now.system_ms * MS;
-                times.idle_ns += (1_000 - self.now.system_ms) * MS;
+                times.user_ns += self.now.user_ms * MS;
+                times.idle_ns += (1_000 - self.now.system_ms - self.now.user_ms) * MS;
             }
             if let Some(softnet) = cpu.softnet.value_mut() {
                 softnet.processed += self.now.packets / 4;
@@ -169,6 +173,18 @@ impl Made {
     pub(crate) fn change(&mut self, id: u64, request: Request) {
         let at = self.wall_ns();
         self.model.note_change(entry(id, at, request));
+    }
+}
+
+/// Numbers from 0 to 1, without either: always the same ones for a seed (xorshift64*, Vigna 2016).
+pub(crate) fn noise(seed: u64) -> impl FnMut() -> f64 {
+    let mut state = seed;
+    move || {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
+        (bits as f64 + 0.5) / (1u64 << 53) as f64
     }
 }
 

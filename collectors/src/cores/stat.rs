@@ -54,3 +54,16 @@ pub fn parse(bytes: &[u8], tick_ns: u64, mut each: impl FnMut(u32, CpuTimes)) ->
     }
     Ok(())
 }
+
+/// Lines after `ctxt` at most (`btime`, `processes`, `procs_*`, `softirq`), and some more.
+const AFTER_SWITCHES: usize = 16;
+
+/// Context switches of all CPUs since boot: the `ctxt` line. It is looked for from the end, as
+/// `intr` before it is long on large machines.
+pub fn switches(bytes: &[u8]) -> Option<u64> {
+    let lines = bytes.rsplit(|b| *b == b'\n').take(AFTER_SWITCHES);
+    let line = lines
+        .filter_map(|line| line.strip_prefix(b"ctxt "))
+        .next()?;
+    file::number(line).map(|(count, _)| count)
+}

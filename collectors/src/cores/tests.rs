@@ -391,11 +391,25 @@ fn a_slow_interrupts_file_is_left_alone() {
     ));
 }
 
+#[test]
+fn context_switches_are_the_line_of_that_name() {
+    let short =
+        b"cpu  1 2\ncpu0 1 2\nintr 9 0 0\nctxt 1234567\nbtime 1\nprocesses 7\nsoftirq 3 1\n";
+    assert_eq!(stat::switches(short), Some(1_234_567));
+    for none in [&b""[..], b"cpu0 1 2\n", b"ctxt \n", b"ctxt x\n"] {
+        assert_eq!(stat::switches(none), None);
+    }
+    for which in RECORDED {
+        assert!(stat::switches(text(which, "proc/stat").as_bytes()).is_some());
+    }
+}
+
 fn parse_all(bytes: &[u8]) {
     let (mut columns, mut sums) = (Vec::new(), Vec::new());
     let _ = softirqs::parse(bytes, &mut columns, |_, _, _| {});
     let _ = interrupts::parse(bytes, &mut columns, &mut sums);
     let _ = stat::parse(bytes, 10_000_000, |_, _| {});
+    let _ = stat::switches(bytes);
     let _ = softnet::parse(bytes, |_| {});
     let _ = parse_schedstat(bytes);
     let _ = parse_ksoftirqd_stat(bytes);

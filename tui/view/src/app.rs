@@ -199,14 +199,19 @@ impl App {
     }
 
     fn advanced(&mut self, model: &Model) -> Effects {
+        let judged = match &mut self.status {
+            Some(status) => status.judge(model),
+            None => false,
+        };
         if self.time.is_held() {
-            // Measuring goes on, the screen stands still.
-            return Effects::none();
+            // Measuring goes on, the screen stands still but for what came of a change.
+            return if judged {
+                Effects::redraw()
+            } else {
+                Effects::none()
+            };
         }
         self.refresh(model);
-        if let Some(status) = &mut self.status {
-            status.judge(model);
-        }
         Effects::redraw()
     }
 
@@ -332,6 +337,7 @@ impl App {
             }
             Wish::Do(action) => self.act(action, model),
             Wish::Show(lines) => self.show(Dialog::text(lines)),
+            Wish::Story(change) => self.show(Dialog::story(change)),
             Wish::Core(cpu) => {
                 let effects = self.switch(PaneId::Cores, model);
                 self.panes.cores.open(cpu);

@@ -4,6 +4,7 @@ mod change;
 mod help;
 mod palette;
 mod report;
+mod story;
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
@@ -32,6 +33,9 @@ pub(crate) enum Dialog {
     Change(Box<Change>),
     /// Text: the title, then its lines.
     Text(Vec<String>, Scroll),
+    /// A change that was made, by its number in the journal: what came of it is told anew with
+    /// everything that is measured.
+    Story(u64, Scroll),
 }
 
 /// What a dialog wants after a key.
@@ -99,6 +103,10 @@ impl Dialog {
         Self::Text(lines, Scroll::default())
     }
 
+    pub(crate) fn story(change: u64) -> Self {
+        Self::Story(change, Scroll::default())
+    }
+
     /// What a measured change brought.
     pub(crate) fn report(entry: &Entry) -> Self {
         Self::text(report::lines(entry))
@@ -116,7 +124,7 @@ impl Dialog {
 
     pub(crate) fn key(&mut self, key: Key, keymap: &Keymap, below: &[Context]) -> Answer {
         // Details say which key switches what they tell of, or shows more: it works there.
-        if let Self::Text(..) = self
+        if let Self::Text(..) | Self::Story(..) = self
             && let Some(action) = keymap.find(below, key)
             && (action.action().danger == Danger::Asks
                 || PANES.iter().any(|pane| pane.open == action))
@@ -126,7 +134,7 @@ impl Dialog {
         match self {
             Self::Palette(palette) => palette.key(key, keymap),
             Self::Change(change) => change.key(key, keymap),
-            Self::Help(scroll) | Self::Text(_, scroll) => {
+            Self::Help(scroll) | Self::Text(_, scroll) | Self::Story(_, scroll) => {
                 match moving(key, keymap) {
                     Some(ActionId::Close | ActionId::Quit | ActionId::Help | ActionId::Open) => {
                         return Answer::Close;
@@ -146,7 +154,9 @@ impl Dialog {
             MouseKind::Press | MouseKind::Drag => return Effects::none(),
         };
         match self {
-            Self::Help(scroll) | Self::Text(_, scroll) => scroll.act(action),
+            Self::Help(scroll) | Self::Text(_, scroll) | Self::Story(_, scroll) => {
+                scroll.act(action)
+            }
             Self::Change(change) => change.scroll(action),
             Self::Palette(palette) => palette.step(action),
         };
@@ -164,16 +174,21 @@ impl Dialog {
             Self::Help(scroll) => help::render(scene, stack, scroll, area, buf),
             Self::Palette(palette) => palette.render(scene, area, buf),
             Self::Change(change) => change.render(scene, area, buf),
-            Self::Text(lines, scroll) => {
-                let (title, lines) = lines
-                    .split_first()
-                    .map_or(("", &[][..]), |(t, l)| (t.as_str(), l));
-                let lines: Vec<(String, Role)> =
-                    lines.iter().map(|l| (l.clone(), Role::Text)).collect();
-                paper(scene, area, buf, (title, &lines, &[]), scroll);
+            Self::Text(lines, scroll) => plain(scene, area, buf, lines, scroll),
+            Self::Story(change, scroll) => {
+                plain(scene, area, buf, &story::of(scene.model, *change), scroll);
             }
         }
     }
+}
+
+/// A title, then its lines.
+fn plain(scene: &Scene<'_>, area: Rect, buf: &mut Buffer, lines: &[String], scroll: &Scroll) {
+    let (title, lines) = lines
+        .split_first()
+        .map_or(("", &[][..]), |(t, l)| (t.as_str(), l));
+    let lines: Vec<Line> = lines.iter().map(|l| (l.clone(), Role::Text)).collect();
+    paper(scene, area, buf, (title, &lines, &[]), scroll);
 }
 
 /// The action of a key inside a dialog that takes no text: closing and moving only.

@@ -134,6 +134,9 @@ pub(crate) struct Scene<'a> {
     pub writer: bool,
 }
 
+/// How long the last window of costs stands while the next one is under way, ns.
+const LAST_COSTS_NS: u64 = 60_000_000_000;
+
 impl<'a> Scene<'a> {
     /// The newest sample.
     pub(crate) fn sample(&self) -> &'a Sample {
@@ -202,8 +205,20 @@ impl<'a> Scene<'a> {
         static NOT_KEPT: Reason = Reason::NotRecorded;
         match self.past() {
             Some(seq) => self.model.costs.at(seq).ok_or(&NOT_KEPT),
-            None => self.sample().costs.as_ref().map(|costs| &**costs),
+            None => match self.sample().costs.as_ref() {
+                Ok(costs) => Ok(costs),
+                // Until the next window is there, the last one stands; its age is told.
+                Err(why @ (Reason::Starting | Reason::NotAsked)) => self.last_costs().ok_or(why),
+                Err(why) => Err(why),
+            },
         }
+    }
+
+    /// The newest window of costs, where it is not long ago.
+    fn last_costs(&self) -> Option<&'a Costs> {
+        let costs = self.model.costs.newest()?;
+        let age = self.sample().at_ns.checked_sub(costs.at_ns)?;
+        (age <= LAST_COSTS_NS).then_some(costs)
     }
 
     /// `CLOCK_REALTIME` of the tick that is shown, ns since 1970.
@@ -297,6 +312,8 @@ pub(crate) enum Wish {
     Do(ActionId),
     /// Show some text: the title, then its lines.
     Show(Vec<String>),
+    /// Show a change that was made, by its number in the journal.
+    Story(u64),
     /// Open the details of a CPU.
     Core(u32),
     /// Open the list of changes.

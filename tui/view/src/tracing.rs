@@ -66,10 +66,9 @@ impl Tracing {
                 self.changes = None;
                 Reply::Done
             }
-            ActionId::Open => journal.chosen(scene.model).map_or(Reply::Done, |entry| {
-                let verdict = scene.model.verdict(entry.id);
-                Reply::Wish(Wish::Show(journal::story(entry, verdict)))
-            }),
+            ActionId::Open => journal
+                .chosen(scene.model)
+                .map_or(Reply::Done, |entry| Reply::Wish(Wish::Story(entry.id))),
             ActionId::Undo => match journal.chosen(scene.model) {
                 Some(entry) => Reply::Wish(Wish::Plan(Request::Undo {
                     entry: Some(entry.id),

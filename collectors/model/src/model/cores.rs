@@ -407,6 +407,7 @@ mod tests {
             source: CoresSource::Bpf,
             bpf: Reading::Value(()),
             since_ns: 1,
+            ..Cores::default()
         };
         for cpu in 0..cpus {
             let mut c = CpuSample {

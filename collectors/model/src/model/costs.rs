@@ -24,6 +24,8 @@ pub struct CostPoint {
     pub window_ns: u64,
     /// BPF programs that are not stalltop's; `None` while not measured.
     pub foreign: Option<f64>,
+    /// Runs of those programs, a second; `None` while not measured.
+    pub runs: Option<f64>,
     /// Probes and events without BPF, an estimate; `None` while not known.
     pub estimated: Option<f64>,
 }
@@ -129,15 +131,18 @@ impl CostsModel {
             return;
         };
         if costs.method.value().is_some() {
-            let mut total = 0.0;
+            let (mut total, mut runs) = (0.0, 0.0);
             for program in bpf.programs.iter().filter(|p| !p.ours) {
-                let share = costs.program(program.id).map_or(0.0, |c| c.share);
+                let cost = costs.program(program.id);
+                let share = cost.map_or(0.0, |c| c.share);
                 total += share;
+                runs += cost.map_or(0.0, |c| c.runs_per_s);
                 let at = self.holder_of(program);
                 self.newest[at] += share;
                 self.holders[at].programs += 1;
             }
             self.last.foreign = Some(total);
+            self.last.runs = Some(runs);
         }
         self.forget();
     }
@@ -181,7 +186,9 @@ impl CostsModel {
     }
 
     /// One point a tick, oldest first.
-    pub fn points(&self) -> impl ExactSizeIterator<Item = &CostPoint> + DoubleEndedIterator {
+    pub fn points(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &CostPoint> + DoubleEndedIterator + Clone {
         self.points.iter()
     }
 
@@ -207,6 +214,11 @@ impl CostsModel {
             windows += 1;
         }
         (windows > 0).then(|| (sum / f64::from(windows), windows))
+    }
+
+    /// The newest window, however long ago it was; `None` before the first one.
+    pub fn newest(&self) -> Option<&Costs> {
+        self.windows.at(u64::MAX)
     }
 
     /// The costs as of a tick. `None` before the first window, and for ticks older than the

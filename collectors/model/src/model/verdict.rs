@@ -17,6 +17,7 @@ mod tests;
 
 use crate::sample::Sample;
 
+use super::costs::HeldBy;
 use compare::Limits;
 pub use compare::Went;
 use history::History;
@@ -29,6 +30,7 @@ const SIDE_NS: u64 = 60_000_000_000;
 const LEAST_NS: u64 = 5_000_000_000;
 /// For how long a verdict is news, ns.
 const NEWS_NS: u64 = 120_000_000_000;
+
 /// A figure that a change may move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Metric {
@@ -42,21 +44,26 @@ pub enum Metric {
     LockSuspected,
     /// What others' probes cost, as a share of one CPU; those without BPF by estimate.
     ProbeCost,
+    /// Runs of others' BPF programs, a second: how often what they probe happened.
+    ProbeRuns,
     /// Share of all CPUs in the kernel, 0 to 1.
     System,
-    /// The longest delay from a softirq's raise to its entry, ns.
+    /// The longest delay of each second from a softirq's raise to its entry, ns: what nine
+    /// seconds of ten stay under. That does not grow with the time that one looks.
     WorstDelay,
     /// Packets that were taken, a second: a measure of work.
     Packets,
-    /// Tasks that got a CPU, a second: a measure of work.
+    /// Context switches, a second: a measure of work.
     Switches,
     /// Softirqs, a second: a measure of work.
     Softirqs,
+    /// Share of all CPUs in user space, 0 to 1: a measure of work.
+    User,
 }
 
 impl Metric {
     /// How many there are.
-    pub const COUNT: usize = 10;
+    pub const COUNT: usize = 12;
     /// All of them, in the order in which they are told.
     pub const ALL: [Self; Self::COUNT] = [
         Self::LockWait,
@@ -66,9 +73,11 @@ impl Metric {
         Self::ProbeCost,
         Self::System,
         Self::Contentions,
+        Self::ProbeRuns,
         Self::Packets,
         Self::Switches,
         Self::Softirqs,
+        Self::User,
     ];
 
     /// What a person calls it.
@@ -79,29 +88,38 @@ impl Metric {
             Self::LockSamples => "samples in locks",
             Self::LockSuspected => "interrupts off, lock suspected",
             Self::ProbeCost => "probe cost",
+            Self::ProbeRuns => "probe runs",
             Self::System => "system time",
-            Self::WorstDelay => "worst delay",
+            Self::WorstDelay => "worst delay a second",
             Self::Packets => "packets",
-            Self::Switches => "task switches",
+            Self::Switches => "context switches",
             Self::Softirqs => "softirqs",
+            Self::User => "user time",
         }
     }
 
     /// Whether it tells how much work is done, rather than what is wrong.
     pub const fn is_work(self) -> bool {
-        matches!(self, Self::Packets | Self::Switches | Self::Softirqs)
+        matches!(
+            self,
+            Self::Packets | Self::Switches | Self::Softirqs | Self::User
+        )
     }
 
     /// What of it matters. A fortieth of a CPU of waiting or of cost, two CPUs of a hundred in
     /// the kernel: less than what a person would change anything for. By a quarter at least:
-    /// loads waver by less from one minute to the next; delays, whose worst is one event of many,
-    /// by half.
+    /// loads waver by less from one minute to the next; delays, the worst of which is one event of
+    /// many, by half.
     const fn limits(self) -> Limits {
         let (least, part) = match self {
             Self::LockWait | Self::ProbeCost => (0.025, 0.25),
-            Self::LockSamples | Self::LockSuspected | Self::System => (0.02, 0.25),
+            Self::LockSamples | Self::LockSuspected | Self::System | Self::User => (0.02, 0.25),
             Self::WorstDelay => (200_000.0, 0.5),
-            Self::Contentions | Self::Packets | Self::Switches | Self::Softirqs => (100.0, 0.25),
+            Self::Contentions
+            | Self::ProbeRuns
+            | Self::Packets
+            | Self::Switches
+            | Self::Softirqs => (100.0, 0.25),
         };
         Limits { least, part }
     }
@@ -127,8 +145,21 @@ pub enum Told {
 pub struct Row {
     /// Which.
     pub metric: Metric,
-    /// Its mean before; of [`Metric::WorstDelay`] the longest, in as long a time as was watched
-    /// after. `None` while not measured.
+    /// Its mean before; of [`Metric::WorstDelay`] what nine seconds of ten stay under. `None`
+    /// while not measured.
+    pub before: Option<f64>,
+    /// The same after.
+    pub after: Option<f64>,
+    /// What came of it.
+    pub told: Told,
+}
+
+/// What one holder's probes cost before and after.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HolderRow {
+    /// Who.
+    pub by: HeldBy,
+    /// The mean share of one CPU before; `None` while not measured.
     pub before: Option<f64>,
     /// The same after.
     pub after: Option<f64>,
@@ -152,7 +183,7 @@ pub enum Came {
 }
 
 /// What a change did.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Verdict {
     /// The journal's number of the change.
     pub entry: u64,
@@ -168,6 +199,8 @@ pub struct Verdict {
     pub open: bool,
     /// Every figure, in the order of [`Metric::ALL`].
     pub rows: [Row; Metric::COUNT],
+    /// Those whose probes cost most, before or after, the most costly first.
+    pub holders: Vec<HolderRow>,
     /// Stalls; `None` where they are not watched.
     pub stalls: Option<StallEffect>,
 }
@@ -176,7 +209,8 @@ impl Verdict {
     /// What came of it.
     pub fn came(&self) -> Came {
         let has = |told: Told| self.rows.iter().any(|row| row.told == told);
-        if self.moved().next().is_some() || self.stalls_moved().is_some() {
+        let moved = self.moved().next().is_some() || self.holders_moved().next().is_some();
+        if moved || self.stalls_moved().is_some() {
             Came::Moved
         } else if self.before_ns == 0 {
             Came::NotWatched
@@ -193,6 +227,12 @@ impl Verdict {
     pub fn moved(&self) -> impl Iterator<Item = &Row> {
         let moved = |row: &&Row| matches!(row.told, Told::Moved(_));
         self.rows.iter().filter(moved)
+    }
+
+    /// The holders whose probes cost more or less since.
+    pub fn holders_moved(&self) -> impl Iterator<Item = &HolderRow> {
+        let moved = |row: &&HolderRow| matches!(row.told, Told::Moved(_));
+        self.holders.iter().filter(moved)
     }
 
     /// A figure's row.
@@ -214,7 +254,7 @@ impl Verdict {
             .stalls_moved()
             .is_some_and(|s| s.verdict() != StallVerdict::Worse);
         let better = fewer || self.moved().any(|row| !row.metric.is_work() && fell(&row));
-        let work = |row: &&Row| matches!(row.metric, Metric::Packets | Metric::Switches);
+        let work = |row: &&Row| row.metric.is_work() && row.metric != Metric::Softirqs;
         self.rows.iter().find(|r| better && work(r) && fell(r))
     }
 }

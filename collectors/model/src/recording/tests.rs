@@ -130,7 +130,21 @@ fn a_recording_cut_anywhere_plays_up_to_its_last_whole_sample() {
 #[test]
 fn no_flipped_bit_goes_unnoticed() {
     let data = record(130);
-    let whole = play(data.clone()).0;
+    // The samples, and whether something was said to be wrong.
+    let samples = |recording: Recording| {
+        let mut player = Player::new(recording);
+        let (mut samples, mut told) = (Vec::new(), false);
+        loop {
+            match player.next_frame() {
+                Ok(Some(Frame::Sample(sample))) => samples.push(*sample),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(_) => told = true,
+            }
+        }
+        (samples, told)
+    };
+    let whole = samples(Recording::open(data.clone(), |_| ()).unwrap()).0;
     for at in (200..data.len()).step_by(97) {
         let mut damaged = data.clone();
         damaged[at] ^= 0x10;
@@ -138,20 +152,13 @@ fn no_flipped_bit_goes_unnoticed() {
             continue;
         };
         let noted = recording.note().is_some();
-        let mut player = Player::new(recording);
-        let (mut times, mut told) = (Vec::new(), false);
-        loop {
-            match player.next_frame() {
-                Ok(Some(Frame::Sample(sample))) => times.push(sample.at_ns / 1_000_000_000),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(_) => told = true,
-            }
-        }
+        let (played, told) = samples(recording);
+        // Some bits of a frame's header mean nothing, or how much memory to take (RFC 8878, 3.1.1.1).
+        let same = played == whole;
         assert!(
-            noted || told,
+            noted || told || same,
             "byte {at}: {} of {}",
-            times.len(),
+            played.len(),
             whole.len()
         );
     }

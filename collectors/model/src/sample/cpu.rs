@@ -88,6 +88,9 @@ pub struct Cores {
     pub bpf: Reading<()>,
     /// When counting began (`CLOCK_BOOTTIME`, ns); 0 for boot.
     pub since_ns: u64,
+    /// Context switches of all CPUs since boot (`/proc/stat`, `ctxt`).
+    #[serde(default = "Reading::not_recorded")]
+    pub switches: Reading<u64>,
 }
 
 /// Sources of softirq figures.

@@ -33,16 +33,20 @@ impl Status {
         self
     }
 
-    /// Tells what the change did, as far as that is known.
-    pub(crate) fn judge(&mut self, model: &Model) {
+    /// Tells what the change did, as far as that is known; gives whether that is news.
+    pub(crate) fn judge(&mut self, model: &Model) -> bool {
         let Some(id) = self.change else {
-            return;
+            return false;
         };
         let entry = model.changes().iter().find(|e| e.id == id);
-        if let (Some(entry), Some(verdict)) = (entry, model.verdict(id)) {
-            let clock = text::clock(entry.wall_ns);
-            self.text = format!("{clock} {}: {verdict}", verdict::short(entry));
-        }
+        let (Some(entry), Some(verdict)) = (entry, model.verdict(id)) else {
+            return false;
+        };
+        let clock = text::clock(entry.wall_ns);
+        let told = format!("{clock} {}: {verdict}", verdict::short(entry));
+        let news = told != self.text;
+        self.text = told;
+        news
     }
 
     /// With something more to say; the graver role counts.

@@ -326,6 +326,11 @@ pub(super) fn total(scene: &Scene<'_>) -> String {
         let share = Figure::Value(rest.iter().sum(), Source::Estimate).percent();
         parts.push(format!("ftrace {share} %"));
     }
+    let sample = scene.sample();
+    if scene.past().is_none() && sample.costs.value().is_none() {
+        let age = sample.at_ns.saturating_sub(costs.at_ns) / 1_000_000_000;
+        parts.push(format!("{age} s ago"));
+    }
     parts.join(", ")
 }
 

@@ -2,9 +2,8 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
+use stalltop_model::Model;
 use stalltop_model::change::{Entry, Outcome, UndoClass};
-use stalltop_model::model::verdict::Verdict;
-use stalltop_model::{Model, printable};
 
 use crate::draw::{self, Pen};
 use crate::list::List;
@@ -94,43 +93,4 @@ fn state(entry: &Entry) -> (&'static str, Role) {
         Outcome::Failed { .. } => ("stopped", Role::Critical),
         Outcome::Undone { .. } => ("undone", Role::Off),
     }
-}
-
-/// An entry in full: the title, then its lines.
-pub(super) fn story(entry: &Entry, verdict: Option<&Verdict>) -> Vec<String> {
-    let mut out = vec![
-        format!("Change {}: {}", entry.id, printable(&entry.plan.title)),
-        format!("{} by {}", text::date(entry.wall_ns), printable(&entry.by)),
-    ];
-    match &entry.outcome {
-        Outcome::Intended => {
-            out.push("the intent is journaled; whether it was written is not known".into());
-        }
-        Outcome::Done => out.push("done, and read back".into()),
-        Outcome::Failed { written, why } => out.push(format!(
-            "stopped after {}: {}",
-            text::plural(u64::from(*written), "write"),
-            printable(why)
-        )),
-        Outcome::Undone { by } => out.push(format!("undone by change {by}")),
-    }
-    if let Some(undoes) = entry.undoes {
-        out.push(format!("it undoes change {undoes}"));
-    }
-    out.push(String::new());
-    for write in &entry.plan.writes {
-        out.push(format!("  {}", printable(&write.command())));
-    }
-    if entry.plan.undo == UndoClass::Never && entry.undoes.is_none() {
-        out.push("cannot be undone".into());
-    }
-    for note in &entry.plan.notes {
-        out.push(format!("  · {}", printable(note)));
-    }
-    if let Some(verdict) = verdict {
-        out.push(String::new());
-        out.push(format!("what it did: {verdict}"));
-        out.extend(verdict.lines().iter().map(|line| format!("  {line}")));
-    }
-    out
 }

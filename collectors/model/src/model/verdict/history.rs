@@ -18,11 +18,13 @@ pub(super) struct Point {
     pub(super) to_ns: u64,
     /// Share of all CPUs in the kernel, 0 to 1: system calls and interrupts.
     pub(super) system: Option<f64>,
+    /// Share of all CPUs in user space, 0 to 1.
+    pub(super) user: Option<f64>,
     /// Longest raise-to-entry delay of a softirq, ns.
     pub(super) delay_ns: Option<f64>,
     /// Packets a second that NET_RX took.
     pub(super) packets: Option<f64>,
-    /// Tasks a second that got a CPU.
+    /// Context switches a second.
     pub(super) switches: Option<f64>,
     /// Softirqs a second.
     pub(super) softirqs: Option<f64>,
@@ -33,6 +35,7 @@ pub(super) struct Point {
 struct Sum {
     span_ns: u64,
     kernel_ns: u64,
+    user_ns: u64,
     all_ns: u64,
     delay_ns: Option<u64>,
     packets: Option<u64>,
@@ -97,6 +100,7 @@ impl Sum {
             if let (Some(b), Some(n)) = (b.times.value(), n.times.value()) {
                 let (kernel, all) = (kernel_ns(n), all_ns(n));
                 self.kernel_ns += kernel.saturating_sub(kernel_ns(b));
+                self.user_ns += user_ns(n).saturating_sub(user_ns(b));
                 self.all_ns += all.saturating_sub(all_ns(b));
             }
         }
@@ -112,10 +116,15 @@ impl Sum {
                 Some((b.processed, n.processed))
             }),
         );
-        count(
-            &mut self.switches,
-            cpus().map(|(b, n)| Some((b.run_delay.value()?.count, n.run_delay.value()?.count))),
-        );
+        let all = |sample: &Sample| sample.cores.switches.value().copied();
+        match (all(before), all(now)) {
+            (Some(b), Some(n)) => count(&mut self.switches, std::iter::once(Some((b, n)))),
+            // An older recording has only the tasks that eBPF saw get a CPU.
+            _ => count(
+                &mut self.switches,
+                cpus().map(|(b, n)| Some((b.run_delay.value()?.count, n.run_delay.value()?.count))),
+            ),
+        }
         if before.cores.source == now.cores.source && before.cores.since_ns == now.cores.since_ns {
             let vectors = cpus().flat_map(|(b, n)| b.softirqs.iter().zip(&n.softirqs));
             count(
@@ -131,6 +140,7 @@ impl Sum {
             from_ns: to_ns.saturating_sub(self.span_ns),
             to_ns,
             system: (self.all_ns > 0).then(|| self.kernel_ns as f64 / self.all_ns as f64),
+            user: (self.all_ns > 0).then(|| self.user_ns as f64 / self.all_ns as f64),
             delay_ns: self.delay_ns.map(|ns| ns as f64),
             packets: per_s(self.packets),
             switches: per_s(self.switches),
@@ -145,10 +155,13 @@ fn kernel_ns(times: &CpuTimes) -> u64 {
         .fold(0, |sum, ns| sum.saturating_add(*ns))
 }
 
+fn user_ns(times: &CpuTimes) -> u64 {
+    times.user_ns.saturating_add(times.nice_ns)
+}
+
 fn all_ns(times: &CpuTimes) -> u64 {
     [
-        times.user_ns,
-        times.nice_ns,
+        user_ns(times),
         times.idle_ns,
         times.iowait_ns,
         times.steal_ns,

@@ -1,18 +1,21 @@
 //! Makes verdicts of what the model keeps.
 
-use super::compare::{self, Points, Went, can_tell};
+use super::compare::{self, Limits, Points, Went, can_tell};
 use super::history::Point;
 use super::sides::{Sides, span, took_effect};
-use super::{LEAST_NS, Metric, NEWS_NS, Row, SIDE_NS, Told, Verdict};
+use super::{HolderRow, LEAST_NS, Metric, NEWS_NS, Row, SIDE_NS, Told, Verdict};
 use crate::Reading;
-use crate::change::Entry;
+use crate::change::{Entry, Request};
+use crate::model::costs::CostPoint;
 use crate::model::{Model, locks};
 use crate::sample::CostMethod;
 
-/// So many times less or more, in every window, tells of costs where there are few windows.
-const FAR: f64 = 10.0;
-/// So few windows of costs on both sides.
+/// So few windows of costs on both sides tell what is plain.
 const FEW: usize = 2;
+/// Windows of costs are no nearer to each other than this, ns.
+const WINDOWS_APART_NS: u64 = 900_000_000;
+/// Holders that are compared: those that cost most.
+const HOLDERS: usize = 4;
 
 impl Model {
     /// What a change did, by its number in the journal; `None` where it had no effect that
@@ -67,9 +70,14 @@ impl Model {
                 after_ns += length;
             }
         }
+        let case = Case {
+            watched: before_ns >= LEAST_NS && after_ns >= LEAST_NS,
+            open,
+            probes: concerns_probes(entry),
+        };
         let rows = Metric::ALL.map(|metric| {
             let (before, after) = self.both(metric, &sides);
-            row(metric, &before, &after, (before_ns, after_ns), open)
+            case.row(metric, &before, &after)
         });
         Verdict {
             entry: entry.id,
@@ -79,6 +87,7 @@ impl Model {
             after_ns,
             open,
             rows,
+            holders: self.holders_on_both(&sides, &case),
             stalls: self.stall_effect(entry),
         }
     }
@@ -102,43 +111,82 @@ impl Model {
             }),
             Metric::LockSamples => windows(|p| share_of(p, |s| s.in_lock)),
             Metric::LockSuspected => windows(|p| share_of(p, |s| s.suspected)),
-            Metric::ProbeCost => self.costs_on_both(sides),
+            Metric::ProbeCost => self.costs_on_both(sides, |_, point| {
+                let cost = point.foreign.map(|c| c + point.estimated.unwrap_or(0.0));
+                cost.or(point.estimated)
+            }),
+            Metric::ProbeRuns => self.costs_on_both(sides, |_, point| point.runs),
             Metric::System => ticks(|p| p.system),
             Metric::WorstDelay => ticks(|p| p.delay_ns),
             Metric::Packets => ticks(|p| p.packets),
             Metric::Switches => ticks(|p| p.switches),
             Metric::Softirqs => ticks(|p| p.softirqs),
+            Metric::User => ticks(|p| p.user),
         }
     }
 
-    /// What probes cost, window by window. Windows follow at some distance: each stands for
-    /// itself alone.
-    fn costs_on_both(&self, sides: &Sides) -> (Points, Points) {
+    /// What probes cost, window by window: `value` of each point, which it also gets the place
+    /// of, counted from the newest. Windows follow at some distance: each stands for itself alone.
+    fn costs_on_both(
+        &self,
+        sides: &Sides,
+        value: impl Fn(usize, &CostPoint) -> Option<f64> + Clone,
+    ) -> (Points, Points) {
         let now = self.now();
         let wall = |at_ns: u64| now.wall_ns.saturating_sub(now.at_ns.saturating_sub(at_ns));
         let length = match now.costs.value().map(|costs| &costs.method) {
             Some(Reading::Value(CostMethod::Windows { window_ns, .. })) => *window_ns,
             _ => now.at_ns.saturating_sub(self.before_ns()),
         };
+        let points = self.costs.points();
+        let newest = points.len().saturating_sub(1);
         let mut last = 0;
-        let mut windows = [(0, 0, None); 2 * compare::MOST];
-        let mut len = 0;
-        for point in self.costs.points() {
-            if point.window_ns == last || point.window_ns == 0 {
+        let windows = points
+            .enumerate()
+            .filter(move |(_, point)| {
+                let apart = point.window_ns.abs_diff(last) >= WINDOWS_APART_NS;
+                if point.window_ns > 0 && apart {
+                    last = point.window_ns;
+                }
+                point.window_ns > 0 && apart
+            })
+            .map(move |(at, point)| {
+                let to = wall(point.window_ns);
+                (to.saturating_sub(length), to, value(newest - at, point))
+            });
+        sides.fill(windows)
+    }
+
+    /// What the probes of those holders cost that cost most, before or after.
+    fn holders_on_both(&self, sides: &Sides, case: &Case) -> Vec<HolderRow> {
+        let limits = Metric::ProbeCost.limits();
+        let mut rows = Vec::new();
+        // Most holders' probes cost next to nothing, all the time.
+        let ever = |share: &f64| *share >= limits.least;
+        let costly = self.costs.holders().iter();
+        for holder in costly.filter(|h| h.shares.iter().flatten().any(ever)) {
+            let (before, after) = self.costs_on_both(sides, |back, point| {
+                let at = holder.shares.len().checked_sub(back + 1);
+                // Who was not there cost nothing, where costs were measured at all.
+                let share = at.and_then(|at| holder.shares.get(at).copied().flatten());
+                point.foreign.map(|_| share.unwrap_or(0.0))
+            });
+            let shown = (before.mean(), after.mean());
+            let most = shown.0.unwrap_or(0.0).max(shown.1.unwrap_or(0.0));
+            if most < limits.least {
                 continue;
             }
-            last = point.window_ns;
-            let to = wall(point.window_ns);
-            if to <= sides.from_ns || to > sides.until_ns {
-                continue;
-            }
-            let cost = point.foreign.map(|c| c + point.estimated.unwrap_or(0.0));
-            if let Some(slot) = windows.get_mut(len) {
-                *slot = (to.saturating_sub(length), to, cost.or(point.estimated));
-                len += 1;
-            }
+            let told = case.told(&before, &after, shown, limits, true);
+            let row = HolderRow {
+                by: holder.by.clone(),
+                before: shown.0,
+                after: shown.1,
+                told,
+            };
+            rows.push((most, row));
         }
-        sides.fill(windows[..len].iter().copied())
+        rows.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+        rows.into_iter().map(|(_, row)| row).take(HOLDERS).collect()
     }
 
     fn before_ns(&self) -> u64 {
@@ -151,60 +199,87 @@ fn share_of(point: &locks::Point, part: fn(&locks::SharePoint) -> u64) -> Option
     Some(part(&share) as f64 / share.samples as f64)
 }
 
-/// Compares one figure.
-fn row(metric: Metric, before: &Points, after: &Points, watched: (u64, u64), open: bool) -> Row {
-    let (was, is) = match metric {
-        // The longer one looks, the longer the worst: as many points of both.
-        Metric::WorstDelay => {
-            let n = before.values().len().min(after.values().len()).max(1);
-            let late = before.values().len().saturating_sub(n);
-            let most = |values: &[f64]| values.iter().copied().reduce(f64::max);
-            (
-                most(&before.values()[late..]),
-                most(after.values().get(..n).unwrap_or_default()),
-            )
+/// Whether a change switches probes that have programs, or stops who holds them: that these cost
+/// something else since is then no surprise.
+fn concerns_probes(entry: &Entry) -> bool {
+    let master = |selector: &str| selector.split_whitespace().any(|word| word == "kprobes");
+    match &entry.plan.request {
+        Request::Stop { .. } => true,
+        Request::Off { selector } | Request::On { selector, .. } => master(selector),
+        Request::Undo { .. } => {
+            let kprobes = |path: &str| path.ends_with("/kprobes/enabled");
+            entry.plan.writes.iter().any(|w| kprobes(&w.path))
         }
-        _ => (before.mean(), after.mean()),
-    };
-    let told = match (was, is) {
-        (None, _) => Told::NotMeasured,
-        (Some(_), None) if open => Told::TooEarly,
-        (Some(_), None) => Told::NotMeasured,
-        (Some(was), Some(is)) => {
-            let few = metric == Metric::ProbeCost
-                && let_few_tell(before, after)
-                && metric.limits().matters(was, is);
-            let long = watched.0 >= LEAST_NS && watched.1 >= LEAST_NS;
-            match compare::moved(before, after, (was, is), metric.limits()) {
-                Some(went) if long => Told::Moved(went),
-                _ if few && long => Told::Moved(if is < was { Went::Down } else { Went::Up }),
-                _ if long && can_tell(before.values().len(), after.values().len()) => {
-                    Told::NoEffect
-                }
-                _ if open => Told::TooEarly,
-                _ => Told::TooLittle,
-            }
-        }
-    };
-    Row {
-        metric,
-        before: was,
-        after: is,
-        told,
+        Request::Remove { .. } | Request::DropCaches { .. } => false,
     }
 }
 
-/// Whether a few windows tell by themselves: every one on the one side is [`FAR`] times every
-/// one on the other.
-fn let_few_tell(before: &Points, after: &Points) -> bool {
-    let ends = |points: &Points| {
-        let values = points.values();
-        let least = values.iter().copied().reduce(f64::min)?;
-        let most = values.iter().copied().reduce(f64::max)?;
-        (values.len() >= FEW).then_some((least, most))
-    };
-    match (ends(before), ends(after)) {
-        (Some(b), Some(a)) => b.0 > FAR * a.1 || a.0 > FAR * b.1,
-        _ => false,
+/// What bears on every figure of one change.
+struct Case {
+    /// Whether both sides were watched for long enough.
+    watched: bool,
+    /// Whether more will be taken in.
+    open: bool,
+    /// Whether the change is one of probes.
+    probes: bool,
+}
+
+impl Case {
+    /// Compares one figure.
+    fn row(&self, metric: Metric, before: &Points, after: &Points) -> Row {
+        let shown = |points: &Points| match metric {
+            Metric::WorstDelay => points.quantile(0.9),
+            _ => points.mean(),
+        };
+        let shown = (shown(before), shown(after));
+        let costs = matches!(metric, Metric::ProbeCost | Metric::ProbeRuns);
+        Row {
+            metric,
+            before: shown.0,
+            after: shown.1,
+            told: self.told(before, after, shown, metric.limits(), costs),
+        }
+    }
+
+    /// What came of a figure; of `costs` a few windows may tell.
+    fn told(
+        &self,
+        before: &Points,
+        after: &Points,
+        shown: (Option<f64>, Option<f64>),
+        limits: Limits,
+        costs: bool,
+    ) -> Told {
+        let (was, is) = match shown {
+            (None, _) => return Told::NotMeasured,
+            (Some(_), None) if self.open => return Told::TooEarly,
+            (Some(_), None) => return Told::NotMeasured,
+            (Some(was), Some(is)) => (was, is),
+        };
+        let few = || {
+            let tell = costs && limits.matters(was, is) && self.let_few_tell(before, after);
+            tell.then_some(if is < was { Went::Down } else { Went::Up })
+        };
+        let moved = || compare::moved(before, after, (was, is), limits).or_else(few);
+        if self.watched
+            && let Some(went) = moved()
+        {
+            return Told::Moved(went);
+        }
+        if self.watched && can_tell(before.values().len(), after.values().len()) {
+            Told::NoEffect
+        } else if self.open {
+            Told::TooEarly
+        } else {
+            Told::TooLittle
+        }
+    }
+
+    /// Whether a few windows tell by themselves, as they lie far apart. Of a change that concerns
+    /// no probe, that must not be chance either: some probes cost much now and then.
+    fn let_few_tell(&self, before: &Points, after: &Points) -> bool {
+        let (b, a) = (before.values().len(), after.values().len());
+        let likely = self.probes || compare::chance_apart(b, a) <= compare::FAR_CHANCE;
+        b >= FEW && a >= FEW && likely && compare::far_apart(before, after)
     }
 }

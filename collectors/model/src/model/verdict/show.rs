@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Came, Metric, Row, StallVerdict, Told, Verdict};
+use super::{Came, HolderRow, Metric, Row, StallVerdict, Told, Verdict};
 use crate::change::{Entry, Request};
+use crate::model::costs::HeldBy;
 use crate::name::printable;
 use crate::units::{Count, Duration};
 
@@ -38,13 +39,15 @@ impl fmt::Display for One {
         match metric {
             Metric::LockWait => write!(f, "{x:.3} s/s"),
             Metric::ProbeCost => write!(f, "{:.1} % of one CPU", x * 100.0),
-            Metric::LockSamples | Metric::LockSuspected | Metric::System => {
+            Metric::LockSamples | Metric::LockSuspected | Metric::System | Metric::User => {
                 write!(f, "{:.1} %", x * 100.0)
             }
             Metric::WorstDelay => write!(f, "{}", Duration(x as u64)),
-            Metric::Contentions | Metric::Packets | Metric::Switches | Metric::Softirqs => {
-                write!(f, "{}/s", Count(x as u64))
-            }
+            Metric::Contentions
+            | Metric::ProbeRuns
+            | Metric::Packets
+            | Metric::Switches
+            | Metric::Softirqs => write!(f, "{}/s", Count(x as u64)),
         }
     }
 }
@@ -62,15 +65,43 @@ impl fmt::Display for Row {
         match self.metric {
             Metric::LockWait => Pair(was, is, "s/s").fmt(f),
             Metric::ProbeCost => Pair(was * 100.0, is * 100.0, "% of one CPU").fmt(f),
-            Metric::LockSamples | Metric::LockSuspected | Metric::System => {
+            Metric::LockSamples | Metric::LockSuspected | Metric::System | Metric::User => {
                 Pair(was * 100.0, is * 100.0, "%").fmt(f)
             }
             Metric::WorstDelay if was.max(is) >= 1e9 => Pair(was / 1e9, is / 1e9, "s").fmt(f),
             Metric::WorstDelay if was.max(is) >= 1e6 => Pair(was / 1e6, is / 1e6, "ms").fmt(f),
             Metric::WorstDelay => Pair(was / 1e3, is / 1e3, "us").fmt(f),
-            Metric::Contentions | Metric::Packets | Metric::Switches | Metric::Softirqs => {
-                write!(f, "{} -> {}/s", Count(was as u64), Count(is as u64))
-            }
+            Metric::Contentions
+            | Metric::ProbeRuns
+            | Metric::Packets
+            | Metric::Switches
+            | Metric::Softirqs => write!(f, "{} -> {}/s", Count(was as u64), Count(is as u64)),
+        }
+    }
+}
+
+/// `netdata[812]`.
+struct By<'a>(&'a HeldBy);
+
+impl fmt::Display for By<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            HeldBy::Process { pid, comm, .. } => write!(f, "{}[{pid}]", printable(comm)),
+            HeldBy::Nobody => f.write_str("no process"),
+        }
+    }
+}
+
+/// `netdata[812] 173 -> 0 % of one CPU`.
+impl fmt::Display for HolderRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = "% of one CPU";
+        write!(f, "{} ", By(&self.by))?;
+        match (self.before, self.after) {
+            (Some(was), Some(is)) => Pair(was * 100.0, is * 100.0, unit).fmt(f),
+            (Some(was), None) => write!(f, "{:.1} {unit}, not measured since", was * 100.0),
+            (None, Some(is)) => write!(f, "{:.1} {unit}, not measured before", is * 100.0),
+            (None, None) => f.write_str("not measured"),
         }
     }
 }
@@ -106,10 +137,12 @@ impl fmt::Display for Verdict {
         }
         let mut comma = "";
         let has = |metric: Metric| self.moved().any(|row| row.metric == metric);
-        // Waits come with their time, softirqs with packets: told once.
+        // Waits come with their time, runs with their cost, softirqs with packets: told once.
         let (wait, packets) = (has(Metric::LockWait), has(Metric::Packets));
+        let cost = has(Metric::ProbeCost);
         let told = |row: &Row| match row.metric {
             Metric::Contentions => wait,
+            Metric::ProbeRuns => cost,
             Metric::Softirqs => packets,
             _ => false,
         };
@@ -117,6 +150,15 @@ impl fmt::Display for Verdict {
             for row in self.moved().filter(|r| r.metric.is_work() == work) {
                 if !told(row) {
                     write!(f, "{comma}{row}")?;
+                    comma = ", ";
+                }
+                if row.metric == Metric::ProbeCost {
+                    self.whose(f)?;
+                }
+            }
+            if !work && !cost {
+                for holder in self.holders_moved() {
+                    write!(f, "{comma}probe cost of {holder}")?;
                     comma = ", ";
                 }
             }
@@ -142,6 +184,22 @@ fn changes(n: u32) -> String {
 }
 
 impl Verdict {
+    /// ` (netdata[812] 157 -> 0)`: whose probes cost less or more, where several hold some.
+    fn whose(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.holders.len() < 2 {
+            return Ok(());
+        }
+        let mut before = " (";
+        for row in self.holders_moved() {
+            if let (Some(was), Some(is)) = (row.before, row.after) {
+                let pair = Pair(was * 100.0, is * 100.0, "%");
+                write!(f, "{before}{} {pair}", By(&row.by))?;
+                before = ", ";
+            }
+        }
+        f.write_str(if before == ", " { ")" } else { "" })
+    }
+
     /// `; probe cost not measured`.
     fn unmeasured(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let missing = |metric: &&Metric| {
@@ -166,7 +224,14 @@ impl Verdict {
 
     /// Everything that was compared, a line each.
     pub fn lines(&self) -> Vec<String> {
-        let mut out: Vec<String> = self.rows.iter().map(full).collect();
+        let mut out = Vec::with_capacity(Metric::COUNT + self.holders.len() + 3);
+        for row in &self.rows {
+            out.push(format!("{row}{}", words(row.told)));
+            if row.metric == Metric::ProbeCost {
+                let holders = self.holders.iter();
+                out.extend(holders.map(|h| format!("  of {h}{}", words(h.told))));
+            }
+        }
         if let Some(stalls) = &self.stalls {
             let mut line = stalls.to_string();
             if stalls.verdict() == StallVerdict::Worse {
@@ -190,15 +255,14 @@ impl Verdict {
     }
 }
 
-/// `packets 52,000 -> 51,200/s: no effect seen`.
-fn full(row: &Row) -> String {
-    let told = match row.told {
+/// What came of a figure, after it.
+fn words(told: Told) -> &'static str {
+    match told {
         Told::Moved(_) | Told::NotMeasured => "",
         Told::NoEffect => ": no effect seen",
         Told::TooEarly => ": too early to tell",
         Told::TooLittle => ": too little to tell",
-    };
-    format!("{row}{told}")
+    }
 }
 
 /// A change in a few words: `kprobes off`.

@@ -1,12 +1,16 @@
 //! What a change did to stalls.
 //!
 //! Stalls are counted, and few: what is compared is how many there were in how long a time, and
-//! how long they took. A drop of caches has a report of its own
+//! how long they took. They come in bursts: whether there are fewer or more is decided by the
+//! seconds that had any (Fisher's exact test, Fisher 1922), as one burst is one event; whether
+//! they are shorter, by the delays of single ones (`compare`). A drop of caches has a report of its own
 //! ([`Effect`](crate::change::Effect)), made within two seconds of the write; whether stalls
 //! become fewer takes longer to see, and is worked out here.
 
 use std::fmt;
 
+use super::SIDE_NS;
+use super::compare::{self, Limits, MOST, Points, Went};
 use super::sides::{Sides, took_effect};
 use crate::change::{Entry, Request};
 use crate::model::Model;
@@ -18,8 +22,16 @@ use crate::units::Duration;
 const LEAST_NS: u64 = 10_000_000_000;
 /// Stalls before the change from which on a difference means anything.
 const LEAST_STALLS: u32 = 3;
-/// Stalls after it from which on more than before mean anything.
-const LEAST_MORE: u32 = 6;
+/// By how much stalls must be shorter: by half.
+const SHORTER: Limits = Limits {
+    least: 0.0,
+    part: 0.5,
+};
+/// Seconds of one side at most: it is a minute long.
+const MOST_SECONDS: u32 = 120;
+/// How likely it may be that seconds with stalls fall to one side by chance. It is looked at again
+/// with every second.
+const CHANCE: f64 = 2e-4;
 
 /// Stalls in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +40,8 @@ pub struct Side {
     pub span_ns: u64,
     /// Stalls in it, without paused virtual CPUs and our own.
     pub count: u32,
+    /// Seconds in which one ended at least.
+    pub seconds: u32,
     /// The 99th percentile of their delays, ns; 0 where there are none.
     pub p99_ns: u64,
     /// The longest, ns.
@@ -67,6 +81,8 @@ pub struct StallEffect {
     /// Whether only stalls in reads of memory cgroups' statistics were counted, as there were
     /// some before: a drop of caches is for those, and others go on whatever is dropped.
     pub reads: bool,
+    /// Whether those after it are shorter than those before, and that is no chance.
+    pub shorter: bool,
     /// Stalls that were lost since it began: they happened, and nothing more is known.
     pub lost: u64,
 }
@@ -86,33 +102,48 @@ impl StallEffect {
             return StallVerdict::TooEarly;
         }
         let expected = before.per_minute() * after.span_ns as f64 / 60e9;
-        // Counts waver by their square root: three times that is no chance.
-        let many = (2.0 * expected).max(expected + 3.0 * expected.max(1.0).sqrt());
-        if after.count >= LEAST_MORE && f64::from(after.count) > many {
+        if f64::from(after.count) > 2.0 * expected && by_chance(after, before) <= CHANCE {
             return StallVerdict::Worse;
         }
         if before.count < LEAST_STALLS {
             return StallVerdict::TooFew;
         }
-        let half = |is: f64, was: f64| is * 2.0 <= was;
-        let fewer = half(f64::from(after.count), expected);
-        if fewer && !half(f64::from(after.count) + self.lost as f64, expected) {
+        let half = |is: f64| is * 2.0 <= expected;
+        let fewer = half(f64::from(after.count)) && by_chance(before, after) <= CHANCE;
+        if fewer && !half(f64::from(after.count) + self.lost as f64) {
             return StallVerdict::Lost;
         }
-        // None in the time in which there were two or more before is no chance.
-        if after.count == 0 {
-            return if expected >= 2.0 {
-                StallVerdict::Ended
-            } else {
-                StallVerdict::TooEarly
-            };
-        }
-        if fewer || half(after.p99_ns as f64, before.p99_ns as f64) {
-            StallVerdict::Better
-        } else {
-            StallVerdict::NoEffect
+        match (fewer, after.count) {
+            (true, 0) => StallVerdict::Ended,
+            // Too few before to tell so soon, or at all.
+            (false, 0) if after.span_ns < SIDE_NS => StallVerdict::TooEarly,
+            (false, 0) => StallVerdict::TooFew,
+            (true, _) => StallVerdict::Better,
+            (false, _) if self.shorter => StallVerdict::Better,
+            (false, _) => StallVerdict::NoEffect,
         }
     }
+}
+
+/// How likely it is that as many of the seconds with stalls as there were, or more, fall on the
+/// side `more` by chance.
+fn by_chance(more: &Side, less: &Side) -> f64 {
+    let seconds = |side: &Side| {
+        let all = u32::try_from(side.span_ns / 1_000_000_000).unwrap_or(u32::MAX);
+        (all.min(MOST_SECONDS).max(side.seconds), side.seconds)
+    };
+    let ((more_all, more_hit), (less_all, less_hit)) = (seconds(more), seconds(less));
+    let (all, hit) = (more_all + less_all, more_hit + less_hit);
+    // Ways to choose `k` of `n`, as a logarithm.
+    let ways = |n: u32, k: u32| {
+        let each = (0..k).map(|i| (f64::from(n - i) / f64::from(i + 1)).ln());
+        each.sum::<f64>()
+    };
+    let total = ways(all, hit);
+    (more_hit..=hit.min(more_all))
+        .filter(|at| hit - at <= less_all)
+        .map(|at| (ways(more_all, at) + ways(less_all, hit - at) - total).exp())
+        .sum()
 }
 
 impl fmt::Display for Side {
@@ -165,19 +196,25 @@ impl Model {
         let until = self.now().wall_ns.min(sides.until_ns).max(sides.end_ns);
         // A drop of caches is for the reads that zombies slow down.
         let drops = matches!(entry.plan.request, Request::DropCaches { .. });
-        let reads = drops && self.stall_side(from, sides.begin_ns, true).count >= LEAST_STALLS;
+        let reads = drops && self.stall_side(from, sides.begin_ns, true).0.count >= LEAST_STALLS;
+        let (before, was) = self.stall_side(from, sides.begin_ns, reads);
+        let (after, is) = self.stall_side(sides.end_ns, until, reads);
+        let p99 = (before.p99_ns as f64, after.p99_ns as f64);
+        let moved = compare::moved(&was, &is, p99, SHORTER);
         Some(StallEffect {
             entry: entry.id,
             wall_ns: sides.end_ns,
-            before: self.stall_side(from, sides.begin_ns, reads),
-            after: self.stall_side(sides.end_ns, until, reads),
+            before,
+            after,
             reads,
+            shorter: moved == Some(Went::Down),
             lost: self.stalls.lost_since(sides.begin_ns),
         })
     }
 
     /// The stalls that ended in `(from, to]`, by the time of day: the journal knows no other.
-    fn stall_side(&self, from: u64, to: u64, reads: bool) -> Side {
+    /// And the delays of the newest, ns.
+    fn stall_side(&self, from: u64, to: u64, reads: bool) -> (Side, Points) {
         let mut side = Side {
             span_ns: to.saturating_sub(from),
             ..Side::default()
@@ -188,11 +225,19 @@ impl Model {
             .filter(|s| counts(s) && s.wall_ns > from && s.wall_ns <= to)
             .filter(|s| !reads || rules::reads_memory_cgroups(s));
         side.count = held(stalls.clone().map(|s| &**s)).count;
-        let mut delays: Vec<u64> = stalls.map(|s| s.delay_ns).collect();
+        let mut delays: Vec<u64> = stalls.clone().map(|s| s.delay_ns).collect();
+        let mut newest = Points::default();
+        for delay in delays[delays.len().saturating_sub(MOST)..].iter() {
+            newest.push(*delay as f64);
+        }
+        let mut seconds: Vec<u64> = stalls.map(|s| (s.wall_ns - from) / 1_000_000_000).collect();
+        seconds.sort_unstable();
+        seconds.dedup();
+        side.seconds = seconds.len() as u32;
         delays.sort_unstable();
         side.worst_ns = delays.last().copied().unwrap_or(0);
         let rank = (delays.len() * 99).div_ceil(100).saturating_sub(1);
         side.p99_ns = delays.get(rank).copied().unwrap_or(0);
-        side
+        (side, newest)
     }
 }

@@ -50,7 +50,7 @@ fn a_switch_that_ends_a_storm_says_so_in_one_line() {
     made.ticks(9);
     assert_eq!(
         told(&made, 1),
-        "lock wait 3.1 -> 0.0 s/s, worst delay 41 -> 0.3 ms, probe cost 173 -> 0 % of one CPU, \
+        "lock wait 3.1 -> 0.0 s/s, worst delay a second 41 -> 0.3 ms, probe cost 173 -> 0 % of one CPU, \
          system time 50 -> 3.0 %"
     );
     let verdict = made.model.verdict(1).unwrap();
@@ -62,7 +62,7 @@ fn a_switch_that_ends_a_storm_says_so_in_one_line() {
     assert_eq!((short(entry), newest.entry), ("kprobes off".to_owned(), 1));
     // It stays as it was, and is no news any more.
     made.ticks(60);
-    let settled = *made.model.verdict(1).unwrap();
+    let settled = made.model.verdict(1).unwrap().clone();
     assert!(!settled.open);
     made.now.system_ms = 900;
     made.ticks(90);
@@ -94,7 +94,7 @@ fn an_undo_has_a_verdict_of_its_own() {
     // Only what was between both changes is compared.
     assert_eq!((undone.before_ns / S, undone.after_ns / S), (20, 15));
     assert!(
-        told(&made, 2).starts_with("lock wait 0.0 -> 3.1 s/s, worst delay 0.3 -> 41 ms"),
+        told(&made, 2).starts_with("lock wait 0.0 -> 3.1 s/s, worst delay a second 0.3 -> 41 ms"),
         "{}",
         told(&made, 2)
     );
@@ -252,31 +252,82 @@ fn without_lock_tracepoints_samples_stand_in() {
 
 #[test]
 fn stalls_are_one_of_the_figures() {
-    let mut effect = StallEffect {
-        entry: 1,
-        wall_ns: 0,
-        before: Side {
-            span_ns: 60 * S,
-            count: 12,
-            p99_ns: 50 * MS,
-            worst_ns: 60 * MS,
-        },
-        after: Side {
-            span_ns: 60 * S,
-            count: 40,
-            p99_ns: 50 * MS,
-            worst_ns: 60 * MS,
-        },
-        reads: false,
-        lost: 0,
+    let side = |count| Side {
+        span_ns: 60 * S,
+        count,
+        seconds: count,
+        p99_ns: 50 * MS,
+        worst_ns: 60 * MS,
     };
-    assert_eq!(effect.verdict(), StallVerdict::Worse);
-    effect.after.count = 20;
-    assert_eq!(effect.verdict(), StallVerdict::NoEffect);
-    (effect.before.count, effect.after.count) = (0, 12);
-    assert_eq!(effect.verdict(), StallVerdict::Worse);
-    effect.after.count = 4;
-    assert_eq!(effect.verdict(), StallVerdict::TooFew);
+    let told = |before, after| {
+        let effect = StallEffect {
+            entry: 1,
+            wall_ns: 0,
+            before,
+            after,
+            reads: false,
+            shorter: false,
+            lost: 0,
+        };
+        effect.verdict()
+    };
+    assert_eq!(told(side(12), side(40)), StallVerdict::Worse);
+    assert_eq!(told(side(12), side(20)), StallVerdict::NoEffect);
+    assert_eq!(told(side(0), side(14)), StallVerdict::Worse);
+    assert_eq!(told(side(0), side(4)), StallVerdict::TooFew);
+    assert_eq!(told(side(14), side(0)), StallVerdict::Ended);
+    // One burst is one event, however many stalls it has.
+    let burst = Side {
+        seconds: 2,
+        ..side(40)
+    };
+    assert_eq!(told(side(0), burst), StallVerdict::TooFew);
+    assert_eq!(told(burst, side(0)), StallVerdict::TooFew);
+    // Six in a minute, none in ten seconds: it may be chance.
+    let soon = Side {
+        span_ns: 10 * S,
+        ..side(0)
+    };
+    assert_eq!(told(side(6), soon), StallVerdict::TooEarly);
+}
+
+/// Stalls that come in bursts of their own time, half a minute each side of a change that does
+/// nothing: none in two hundred is said to have moved anything.
+#[test]
+fn bursts_of_stalls_are_no_effect() {
+    let mut next = made::noise(17);
+    let mut alarms = 0;
+    for _ in 0..300 {
+        let mut side = |span: u32| {
+            let (mut count, mut seconds) = (0, 0);
+            for _ in 0..span {
+                if next() < 0.1 {
+                    count += 1 + (next() * 8.0) as u32;
+                    seconds += 1;
+                }
+            }
+            Side {
+                span_ns: u64::from(span) * S,
+                count,
+                seconds,
+                p99_ns: 20 * MS,
+                worst_ns: 20 * MS,
+            }
+        };
+        let (before, after) = (side(60), side(60));
+        let effect = StallEffect {
+            entry: 1,
+            wall_ns: 0,
+            before,
+            after,
+            reads: false,
+            shorter: false,
+            lost: 0,
+        };
+        use StallVerdict::{Better, Ended, Worse};
+        alarms += u32::from(matches!(effect.verdict(), Better | Ended | Worse));
+    }
+    assert!(alarms <= 1, "{alarms} of 300");
 }
 
 #[test]
@@ -299,4 +350,136 @@ fn stalls_that_end_are_told_with_the_rest() {
     made.ticks(30);
     let line = told(&made, 1);
     assert!(line.contains("stalls 60 -> 0 a minute"), "{line}");
+}
+
+/// A quiet holder beside the one whose probes are switched off.
+fn two_holders() -> Made {
+    let mut made = storm();
+    made.now.tracing = made::tracing(vec![
+        made::program(
+            41,
+            "kretprobe",
+            "tcp_sendmsg",
+            vec![made::holder(812, "netdata")],
+        ),
+        made::program(42, "fentry", "tcp_close", vec![made::holder(99, "agent")]),
+    ]);
+    made.now.costs = Some(made::costs(&[(41, 1.73), (42, 0.4)]));
+    made
+}
+
+#[test]
+fn each_holder_is_told_apart() {
+    let mut made = two_holders();
+    made.ticks(40);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    made.now.costs = Some(made::costs(&[(41, 0.0), (42, 0.4)]));
+    made.ticks(15);
+    let line = told(&made, 1);
+    assert!(
+        line.contains("probe cost 213 -> 40 % of one CPU (netdata[812] 173 -> 0 %), system"),
+        "{line}"
+    );
+    let lines = made.model.verdict(1).unwrap().lines();
+    for wanted in [
+        "  of netdata[812] 173 -> 0 % of one CPU",
+        "  of agent[99] 40 -> 40 % of one CPU: no effect seen",
+        "probe runs 2,130,000 -> 400,000/s",
+    ] {
+        assert!(lines.iter().any(|l| l == wanted), "{wanted}: {lines:#?}");
+    }
+}
+
+#[test]
+fn a_holder_that_moves_is_told_where_the_sum_does_not() {
+    let mut made = two_holders();
+    made.now.costs = Some(made::costs(&[(41, 1.73), (42, 0.1)]));
+    made.ticks(40);
+    made.change(1, made::kprobes_off());
+    made.now.costs = Some(made::costs(&[(41, 1.73), (42, 0.0)]));
+    made.ticks(15);
+    assert_eq!(
+        told(&made, 1),
+        "probe cost of agent[99] 10 -> 0 % of one CPU"
+    );
+}
+
+#[test]
+fn a_rare_long_delay_is_not_worse_the_longer_one_looks() {
+    // Every fortieth second has one, before and after.
+    let run = |after: u64| {
+        let mut made = storm();
+        let second = |made: &mut Made, n: u64| {
+            for _ in 0..n {
+                made.now.delay_ns = if made.second % 40 == 0 { 41 * MS } else { MS };
+                made.tick();
+            }
+        };
+        second(&mut made, 60);
+        made.change(1, made::kprobes_off());
+        second(&mut made, after);
+        *made
+            .model
+            .verdict(1)
+            .unwrap()
+            .row(Metric::WorstDelay)
+            .unwrap()
+    };
+    for after in [20, 30, 60] {
+        let row = run(after);
+        assert_eq!(row.told, Told::NoEffect);
+        assert!(
+            row.before.unwrap() < 1.1e6 && row.after.unwrap() < 1.1e6,
+            "{row:?}"
+        );
+    }
+}
+
+#[test]
+fn work_that_rises_is_told_and_does_not_pass_for_a_load_that_ended() {
+    let mut made = storm();
+    made.now.packets = 52_000;
+    made.ticks(30);
+    made.change(1, made::kprobes_off());
+    calm(&mut made);
+    (made.now.packets, made.now.user_ms) = (1_043_000, 400);
+    made.ticks(20);
+    let line = told(&made, 1);
+    assert!(
+        line.ends_with("packets 52,000 -> 1,043,000/s, user time 1.0 -> 40 %"),
+        "{line}"
+    );
+}
+
+/// All figures waver together with a load that comes and goes: nothing is said to have moved.
+#[test]
+fn a_host_that_wavers_is_left_alone_by_a_change_that_did_nothing() {
+    let mut next = made::noise(3);
+    let mut alarms = 0;
+    const RUNS: u32 = 60;
+    for _ in 0..RUNS {
+        let mut made = two_holders();
+        let mut load = 1.0f64;
+        let mut alarm = false;
+        for second in 0..110 {
+            if second == 50 {
+                made.change(1, made::kprobes_off());
+            }
+            load = 1.0 + 0.5 * (load - 1.0) + 0.5 * (next() - 0.5);
+            let mut some = |mean: f64| (mean * load * (0.7 + 0.6 * next())).max(0.0);
+            made.now.packets = some(50_000.0) as u64;
+            made.now.system_ms = some(300.0) as u64;
+            made.now.user_ms = some(200.0) as u64;
+            made.now.delay_ns = (some(1.0).powi(4) * 2e6) as u64;
+            made.now.stacks = Some(vec![made::stack(LockKind::Spin, some(800.0) as u64, STACK)]);
+            let costs = [(41, some(0.9)), (42, some(0.3))];
+            made.now.costs = (second % 2 == 0).then(|| made::costs(&costs));
+            made.tick();
+            let came = made.model.verdict(1).map(Verdict::came);
+            alarm |= came == Some(Came::Moved);
+        }
+        alarms += u32::from(alarm);
+    }
+    assert_eq!(alarms, 0, "of {RUNS}");
 }
