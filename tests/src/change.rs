@@ -3,11 +3,14 @@
 use std::io::{BufRead, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use stalltop_collectors::Env;
 use stalltop_collectors::change::{self, Journal, Writer};
 use stalltop_collectors::live::{Live, Options};
+use stalltop_collectors::tracing::TracingCollector;
 use stalltop_model::change::{ChangeError, Entry, Plan, Request};
+use stalltop_model::sample::Tracing;
 
 /// What a test changes with: a journal of its own and this host.
 #[derive(Debug)]
@@ -53,7 +56,8 @@ impl Bench {
     /// # Errors
     /// As [`change::plan`].
     pub fn plan(&self, request: &Request) -> Result<Plan, ChangeError> {
-        change::plan(&self.env, request, &self.journal(), None)
+        let tracing = holders(&self.env, request);
+        change::plan(&self.env, request, &self.journal(), tracing.as_deref())
     }
 
     /// Carries a plan out.
@@ -113,6 +117,12 @@ pub fn on(selector: &str, force: bool) -> Request {
     }
 }
 
+/// Who holds what, where a request needs to know: who holds something is stopped, nobody else.
+fn holders(env: &Env, request: &Request) -> Option<Arc<Tracing>> {
+    let stops = matches!(request, Request::Stop { .. });
+    stops.then(|| TracingCollector::new(env).scan_all())
+}
+
 /// Says to a child of [`kill_at`] what to do.
 const CHILD: &str = "STALLTOP_TEST_KILLED_CHILD";
 
@@ -163,7 +173,8 @@ pub fn killed_child() {
     };
     let env = Env::live();
     let journal = Journal::read(&env, writer.journal()).unwrap();
-    let plan = change::plan(&env, &request, &journal, None).unwrap();
+    let tracing = holders(&env, &request);
+    let plan = change::plan(&env, &request, &journal, tracing.as_deref()).unwrap();
     if plan.writes.len() < point {
         return;
     }

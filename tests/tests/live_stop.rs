@@ -137,6 +137,56 @@ fn a_holder_is_stopped_after_the_word() {
 }
 
 #[test]
+fn a_script_gives_the_word() {
+    require!(need::root());
+    let mut holder = Holder::new(false);
+    let desk = Desk::new();
+    let stop = |more: &[&str]| {
+        let output = Command::new(stalltop())
+            .args(["stop", &holder.pid().to_string(), "--journal"])
+            .arg(desk.journal())
+            .args(more)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code(), errors)
+    };
+    let (status, errors) = stop(&[]);
+    assert!(
+        status == Some(1) && errors.contains("--confirm bpf-holder confirms"),
+        "{errors}"
+    );
+    let (status, errors) = stop(&["--confirm", "netdata"]);
+    assert!(
+        status == Some(1) && errors.contains("the word is bpf-holder"),
+        "{errors}"
+    );
+    assert!(!desk.journal().exists());
+    assert_eq!(stop(&["--confirm", "bpf-holder"]), (Some(0), String::new()));
+    assert!(!holder.runs());
+}
+
+#[test]
+fn what_cannot_be_journaled_is_not_asked_for() {
+    require!(need::root());
+    let mut holder = Holder::new(false);
+    let dir = tempfile::tempdir().unwrap();
+    // A link is not followed, root or not.
+    let journal = dir.path().join("journal");
+    std::os::unix::fs::symlink(dir.path().join("elsewhere"), &journal).unwrap();
+    let output = Command::new(stalltop())
+        .args(["stop", &holder.pid().to_string(), "--confirm", "bpf-holder"])
+        .arg("--journal")
+        .arg(&journal)
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(errors.contains("it is a symbolic link"), "{errors}");
+    assert!(holder.runs() && !dir.path().join("elsewhere").exists());
+}
+
+#[test]
 fn who_ignores_term_is_killed_as_the_second_step() {
     require!(need::root());
     let mut holder = Holder::new(true);

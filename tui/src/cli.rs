@@ -139,6 +139,20 @@ pub(crate) struct ChangeArgs {
     /// `--read-only`, which any command takes.
     #[arg(skip)]
     pub(crate) read_only: bool,
+
+    /// Whether a word is needed that `--yes` does not stand for.
+    #[arg(skip)]
+    pub(crate) by_word: ByWord,
+}
+
+/// What confirms a change without a person at a terminal.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum ByWord {
+    /// `--yes`, whatever word a person would type.
+    #[default]
+    OrYes,
+    /// Only the word that a person would type, from `--confirm` where that was given.
+    Only(Option<String>),
 }
 
 impl ChangeArgs {
@@ -211,6 +225,10 @@ pub(crate) enum Command {
         /// Send KILL, once TERM was sent and it still runs
         #[arg(long)]
         kill: bool,
+        /// Do it without asking: the word that would have to be typed, the process's name. A
+        /// number that belongs to another process by now is not stopped
+        #[arg(long, value_name = "WORD", conflicts_with = "dry_run")]
+        confirm: Option<String>,
         /// Show what would be done, and do nothing
         #[arg(long)]
         dry_run: bool,

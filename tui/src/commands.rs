@@ -20,7 +20,7 @@ use anyhow::Context;
 use stalltop_collectors::Env;
 use stalltop_collectors::change::Journal;
 
-use crate::cli::{ChangeArgs, Cli, Command};
+use crate::cli::{ByWord, ChangeArgs, Cli, Command};
 use crate::journal_watch::JournalWatch;
 
 /// Something wrong with what the person gave: a flag, a file, a recording. Exit status 2.
@@ -63,6 +63,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Some(Command::Stop {
             pid,
             kill,
+            confirm,
             dry_run,
             root,
         }) => {
@@ -72,6 +73,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
                 root,
                 journal: None,
                 read_only: false,
+                by_word: ByWord::Only(confirm),
             };
             stop::run(pid, kill, &with_globals(change))
         }

@@ -147,7 +147,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`ChangeError::Journal`].
-    pub(crate) fn may_write(&self) -> Result<(), ChangeError> {
+    pub fn may_write(&self) -> Result<(), ChangeError> {
         file::may_write(&self.path)
     }
 
@@ -261,21 +261,6 @@ impl OpenJournal {
         plan: &Plan,
         undoes: Option<u64>,
     ) -> Result<Entry, ChangeError> {
-        if self.journal.ends_within_line {
-            let torn = Record::Torn {
-                line: self.journal.lines,
-            };
-            let complete = self
-                .journal
-                .damage
-                .iter()
-                .all(|d| d.line != self.journal.lines);
-            self.file.append(b"\n")?;
-            if !complete {
-                self.append(&torn)?;
-            }
-            self.journal.ends_within_line = false;
-        }
         let entry = Entry {
             id: self.journal.next_id(),
             wall_ns: wall_ns(),
@@ -301,7 +286,22 @@ impl OpenJournal {
         })
     }
 
+    /// Ends a line that another instance was killed in, so that the next one stands for itself.
+    fn end_line(&mut self) -> Result<(), ChangeError> {
+        if !std::mem::take(&mut self.journal.ends_within_line) {
+            return Ok(());
+        }
+        let line = self.journal.lines;
+        let complete = self.journal.damage.iter().all(|d| d.line != line);
+        self.file.append(b"\n")?;
+        if complete {
+            return Ok(());
+        }
+        self.append(&Record::Torn { line })
+    }
+
     fn append(&mut self, record: &Record) -> Result<(), ChangeError> {
+        self.end_line()?;
         let mut line = serde_json::to_vec(record)
             .map_err(|e| file::error(self.file.path(), &e.to_string()))?;
         line.push(b'\n');

@@ -3,11 +3,13 @@
 use std::fs;
 
 use stalltop_collectors::change::{self, Journal};
-use stalltop_model::Reading;
 use stalltop_model::change::{
     ChangeError, OpenMode, Outcome, Plan, Request, StopSignal, UndoClass,
 };
-use stalltop_model::sample::{Attachment, BpfProgram, Holder, OwnerKind, PerfUse, Tracing};
+use stalltop_model::sample::{
+    Attachment, BpfLink, BpfProgram, Holder, OwnerKind, PerfUse, Tracing,
+};
+use stalltop_model::{Reading, Reason};
 
 use super::host::{Tree, program, tracing};
 
@@ -171,14 +173,52 @@ fn who_is_never_stopped() {
     };
     let error = plan(&tree, &kill, &held()).unwrap_err().to_string();
     assert!(error.contains("KILL is the second step"), "{error}");
-    // Where holders are not known, "nothing" is not either.
-    let plan = change::plan(&tree.env(), &stop(900), &Journal::default(), None).unwrap();
-    assert!(plan.notes[1].contains("is not known"), "{:?}", plan.notes);
-    assert_eq!(
-        plan.confirm_word.as_deref(),
-        Some("900"),
-        "a comm with a blank is not what a person types"
+}
+
+#[test]
+fn where_nobody_could_look_nothing_is_offered() {
+    let tree = host();
+    process(&tree, (900, "net data", 1), 0);
+    let error = change::plan(&tree.env(), &stop(900), &Journal::default(), None);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("is not known: nobody looked"), "{error}");
+    // In a container, and on kernels without the iterator: users of perf events are not known.
+    let mut tracing = held();
+    tracing.perf = Reading::Off(Reason::KernelDoesNotSay {
+        what: "who uses perf events".into(),
+    });
+    let error = plan(&tree, &stop(900), &tracing).unwrap_err().to_string();
+    for part in [
+        "whether net data[900] holds any probe is not known",
+        "kill 900",
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+    // What it does hold is enough.
+    assert!(plan(&tree, &stop(812), &tracing).is_ok());
+    // A link alone is something, too; a comm with a blank is not what a person types.
+    let mut bpf = tracing.bpf.value().unwrap().clone();
+    bpf.links.push(BpfLink {
+        id: 7,
+        kind: "tracing".into(),
+        program: 99,
+        target: "".into(),
+        holders: vec![Holder {
+            pid: 900,
+            ..bpf.programs[0].holders[0].clone()
+        }],
+        pins: Vec::new(),
+    });
+    tracing.bpf = Reading::Value(bpf);
+    let plan = plan(&tree, &stop(900), &tracing).unwrap();
+    assert!(
+        plan.notes
+            .iter()
+            .any(|n| &**n == "with it goes link 7 of BPF program 99"),
+        "{:?}",
+        plan.notes
     );
+    assert_eq!(plan.confirm_word.as_deref(), Some("900"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use stalltop_collectors::tracing::TracingCollector;
 use stalltop_model::change::{ChangeError, Entry, Plan, Request, UndoClass, Write};
 use stalltop_model::printable;
 
-use crate::cli::ChangeArgs;
+use crate::cli::{ByWord, ChangeArgs};
 
 /// Nothing was to be done: everything is as asked for already.
 const NOTHING_TO_DO: u8 = 3;
@@ -74,7 +74,7 @@ impl<'a> Desk<'a> {
             say("dry run: nothing was changed");
             return Ok(ExitCode::SUCCESS);
         }
-        if let Err(error) = self.confirm(plan.confirm_word.as_deref()) {
+        if let Err(error) = self.confirm(plan) {
             return Ok(refused(&error));
         }
         Ok(carry_out(self, plan))
@@ -112,9 +112,26 @@ impl<'a> Desk<'a> {
         report(plan, change::apply(&self.writer, plan, &mut |_| ()))
     }
 
-    /// Asks for a confirmation, unless `--yes` gave it.
-    pub(crate) fn confirm(&self, word: Option<&str>) -> Result<(), ChangeError> {
-        confirm(self.args.yes, word)
+    /// Asks for a confirmation, unless an option gave it. What could not be journaled is not
+    /// asked for.
+    pub(crate) fn confirm(&self, plan: &Plan) -> Result<(), ChangeError> {
+        self.may_write()?;
+        confirm(self.given(), plan.confirm_word.as_deref())
+    }
+
+    /// Whether the journal can be written: nothing is changed without it.
+    pub(crate) fn may_write(&self) -> Result<(), ChangeError> {
+        self.journal()?.may_write()
+    }
+
+    /// What the arguments say of a confirmation.
+    pub(crate) fn given(&self) -> Given<'a> {
+        match &self.args.by_word {
+            ByWord::Only(Some(word)) => Given::Word(word),
+            ByWord::Only(None) => Given::NoWord,
+            ByWord::OrYes if self.args.yes => Given::Yes,
+            ByWord::OrYes => Given::Nothing,
+        }
     }
 }
 
@@ -131,14 +148,38 @@ pub(crate) fn change<'a>(
     }
 }
 
-/// Asks for a confirmation, by a word where one is given, unless `yes` is one.
-pub(crate) fn confirm(yes: bool, word: Option<&str>) -> Result<(), ChangeError> {
-    if yes {
-        return Ok(());
-    }
+/// What the arguments say of a confirmation.
+#[derive(Clone, Copy)]
+pub(crate) enum Given<'a> {
+    /// Nothing: a person is asked.
+    Nothing,
+    /// `--yes`.
+    Yes,
+    /// Nothing, and `--confirm` would have given the word: `--yes` is not for this.
+    NoWord,
+    /// `--confirm WORD`.
+    Word(&'a str),
+}
+
+/// Asks for a confirmation, by a word where one is needed, unless it is `given`.
+pub(crate) fn confirm(given: Given<'_>, word: Option<&str>) -> Result<(), ChangeError> {
     let not = |how: &str| Err(ChangeError::NotConfirmed { how: how.into() });
+    match (given, word) {
+        (Given::Yes, _) => return Ok(()),
+        (Given::Word(given), Some(word)) if given == word => return Ok(()),
+        (Given::Word(_), Some(word)) => {
+            return not(&format!("the word is {word}, --confirm gave another one"));
+        }
+        _ => {}
+    }
     if !io::stdin().is_terminal() {
-        return not("there is no terminal to ask on; --yes confirms");
+        return match (given, word) {
+            (Given::NoWord, Some(word)) => not(&format!(
+                "there is no terminal to ask on; --confirm {} confirms",
+                stalltop_model::change::shell_word(word)
+            )),
+            _ => not("there is no terminal to ask on; --yes confirms"),
+        };
     }
     let answer = match word {
         Some(word) => ask(&format!(
@@ -335,6 +376,17 @@ mod tests {
                 .unwrap()
                 .contains("  echo 0 > /t/a        1 -> 0\n")
         );
+    }
+
+    #[test]
+    fn a_word_is_confirmed_by_that_word_only() {
+        let word = Some("netdata");
+        assert!(confirm(Given::Yes, word).is_ok());
+        assert!(confirm(Given::Word("netdata"), word).is_ok());
+        for other in ["", "yes", "Netdata", "netdata "] {
+            let error = confirm(Given::Word(other), word).unwrap_err().to_string();
+            assert!(error.contains("the word is netdata"), "{error}");
+        }
     }
 
     #[test]

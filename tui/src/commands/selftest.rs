@@ -15,7 +15,7 @@ use stalltop_model::change::ChangeError;
 use stalltop_model::printable;
 
 use super::Usage;
-use super::confirm::{confirm, refused, say};
+use super::confirm::{Given, confirm, refused, say};
 use crate::cli::selftest::{Kind, SelftestArgs};
 
 /// Says what is to come, asks, does it, and reports; or does a child's part of it.
@@ -48,7 +48,8 @@ pub(crate) fn run(args: &SelftestArgs, read_only: bool) -> anyhow::Result<ExitCo
     }
     let test = test(args, cpu)?;
     announce(&test, args.json);
-    if let Err(error) = confirm(args.yes, Some("selftest")) {
+    let given = if args.yes { Given::Yes } else { Given::Nothing };
+    if let Err(error) = confirm(given, Some("selftest")) {
         return Ok(refused(&error));
     }
     let report = run::run(&test, progress()).context("the self-test cannot run")?;

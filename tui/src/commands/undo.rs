@@ -8,7 +8,7 @@ use stalltop_collectors::change::{self, Journal};
 use stalltop_model::change::{ChangeError, Entry, Outcome, Plan, Request};
 use stalltop_model::printable;
 
-use super::confirm::{Desk, ask, read_journal, refused, report, say};
+use super::confirm::{Desk, ask, confirm, read_journal, refused, report, say};
 use crate::cli::ChangeArgs;
 
 /// Undoes the newest change, or the one given.
@@ -95,7 +95,8 @@ pub(crate) fn all(force: bool, args: &ChangeArgs) -> anyhow::Result<ExitCode> {
         say("dry run: nothing was changed; stalltop undo ID --dry-run shows the writes of one");
         return Ok(ExitCode::SUCCESS);
     }
-    if let Err(error) = desk.confirm(None) {
+    let confirmed = desk.may_write().and_then(|()| confirm(desk.given(), None));
+    if let Err(error) = confirmed {
         return Ok(refused(&error));
     }
     // Each is planned only when those after it are undone: they may concern the same files.

@@ -100,9 +100,12 @@ impl Worker {
 
     fn plan(&self, request: Request, tracing: &Tracing) -> Result<(), Gone> {
         let env = Env::live();
-        let result = Journal::read(&env, self.journal.path())
-            .and_then(|journal| change::plan(&env, &request, &journal, Some(tracing)))
-            .map(Box::new);
+        let result = Journal::read(&env, self.journal.path()).and_then(|journal| {
+            let plan = change::plan(&env, &request, &journal, Some(tracing))?;
+            // What could not be journaled is not asked for.
+            journal.may_write()?;
+            Ok(Box::new(plan))
+        });
         self.send(Done::Msg(Msg::Planned { request, result }))
     }
 

@@ -40,6 +40,7 @@ fn io_error(path: &Path, what: &str, e: &io::Error) -> ChangeError {
 
 /// Reads the file; one that does not exist is empty.
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ChangeError> {
+    trusted_folder(path)?;
     match OpenOptions::new().read(true).custom_flags(FLAGS).open(path) {
         Ok(mut file) => {
             trusted(path, &file)?;
@@ -83,6 +84,32 @@ fn trusted(path: &Path, file: &File) -> Result<(), ChangeError> {
     Err(error(path, &why))
 }
 
+/// In a folder that anybody may write to, or that somebody else's link leads to, a journal could be
+/// put, taken away or led elsewhere by others. A folder that is still to be made is no such one.
+fn trusted_folder(path: &Path) -> Result<(), ChangeError> {
+    let folder = folder(path);
+    let Ok(name) = folder.symlink_metadata() else {
+        return Ok(());
+    };
+    let ours = |uid: u32| uid == 0 || uid == rustix::process::geteuid().as_raw();
+    if name.is_symlink() && !ours(name.uid()) {
+        let why = format!("its folder is a symbolic link of uid {}", name.uid());
+        return Err(error(path, &format!("{why}: not trusted")));
+    }
+    let Ok(meta) = folder.metadata() else {
+        return Ok(());
+    };
+    // In a sticky one, such as /tmp, nobody can rename or remove what is another's.
+    if meta.mode() & 0o002 != 0 && meta.mode() & 0o1000 == 0 {
+        let why = format!(
+            "anybody may write its folder (mode {:o})",
+            meta.mode() & 0o7777
+        );
+        return Err(error(path, &format!("{why}: not trusted")));
+    }
+    Ok(())
+}
+
 /// The file, open and locked.
 pub(super) struct LockedFile {
     path: PathBuf,
@@ -92,6 +119,7 @@ pub(super) struct LockedFile {
 impl LockedFile {
     /// Opens or creates the file (mode 0600) and its folder (mode 0700), and takes the lock.
     pub(super) fn open(path: &Path) -> Result<Self, ChangeError> {
+        trusted_folder(path)?;
         let file = match Self::open_file(path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 make_folder(path)?;

@@ -147,6 +147,26 @@ fn cut_anywhere_no_whole_entry_is_lost() {
 }
 
 #[test]
+fn an_outcome_after_a_line_that_was_cut_off_is_read() {
+    let (dir, env) = root();
+    let path = dir.path().join("journal");
+    filled(&env, &path);
+    let whole = std::fs::read(&path).unwrap();
+    for cut in ["{", "{\"record\":\"entry\",\"id\":4"] {
+        let bytes = [&whole[..], cut.as_bytes()].concat();
+        std::fs::write(&path, bytes).unwrap();
+        let mut open = OpenJournal::open(&env, &path).unwrap();
+        let mut entry = open.journal.entry(3).unwrap().clone();
+        entry.outcome = Outcome::Done;
+        open.outcome(&entry).unwrap();
+        drop(open);
+        let journal = Journal::read(&env, &path).unwrap();
+        assert_eq!(journal.entry(3).unwrap().outcome, Outcome::Done);
+        assert!(journal.damage().iter().all(|d| d.torn), "{cut}");
+    }
+}
+
+#[test]
 fn damage_in_the_middle_is_named_and_everything_else_kept() {
     let (dir, env) = root();
     let path = dir.path().join("journal");
@@ -205,6 +225,43 @@ fn a_journal_that_others_could_have_written_is_not_trusted() {
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
     says(&path, "others may write");
     says(dir.path(), "");
+}
+
+#[test]
+fn a_folder_that_others_could_have_led_elsewhere_is_not_trusted() {
+    let (dir, env) = root();
+    let folder = dir.path().join("folder");
+    std::fs::create_dir(&folder).unwrap();
+    let mode = |mode| {
+        let mode = std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&folder, mode).unwrap();
+    };
+    let path = folder.join("journal");
+    let opens = |path: &Path| {
+        Journal::read(&env, path).map_err(|e| e.to_string())?;
+        let open = OpenJournal::open(&env, path);
+        open.map(drop).map_err(|e| e.to_string())
+    };
+    mode(0o777);
+    let error = opens(&path).unwrap_err();
+    assert!(
+        error.contains("anybody may write its folder (mode 777)"),
+        "{error}"
+    );
+    assert!(!path.exists());
+    for safe in [0o700, 0o755, 0o1777] {
+        mode(safe);
+        assert_eq!(opens(&path), Ok(()));
+    }
+    // A link of one's own is a place that one chose.
+    let link = dir.path().join("link");
+    symlink(&folder, &link).unwrap();
+    assert_eq!(opens(&link.join("journal")), Ok(()));
+    // Only root can make one of somebody else.
+    if std::os::unix::fs::lchown(&link, Some(4_711), None).is_ok() {
+        let error = opens(&link.join("journal")).unwrap_err();
+        assert!(error.contains("a symbolic link of uid 4711"), "{error}");
+    }
 }
 
 #[test]

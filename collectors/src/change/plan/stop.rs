@@ -4,8 +4,8 @@
 use stalltop_model::change::{
     ChangeError, Left, OpenMode, Outcome, Plan, Request, StopSignal, UndoClass, Write,
 };
-use stalltop_model::sample::{BpfProgram, Holder, Instance, Owner, PerfUse};
-use stalltop_model::{Name, printable, units};
+use stalltop_model::sample::{BpfLink, BpfProgram, Holder, Instance, Owner, PerfUse};
+use stalltop_model::{Name, Reason, printable, units};
 
 use super::super::process::{Process, status};
 use super::{Context, holders, ways};
@@ -73,25 +73,30 @@ pub(super) fn plan(
         )));
     }
     context.journal.may_write()?;
-    let held = Held::of(context, pid);
-    if held.as_ref().is_some_and(Held::is_nothing) {
-        return Err(ChangeError::NothingToDo {
-            why: format!(
-                "{who} holds no probe, BPF object or trace buffer that stalltop knows of \
-                 (if you mean it all the same: kill {pid})"
-            )
-            .into(),
-        });
-    }
+    let held = match Held::of(context, pid) {
+        Ok(held) if !held.is_nothing() => held,
+        Ok(_) => {
+            return Err(ChangeError::NothingToDo {
+                why: format!(
+                    "{who} holds no probe, BPF object or trace buffer that stalltop knows of \
+                     (if you mean it all the same: kill {pid})"
+                )
+                .into(),
+            });
+        }
+        Err(why) => {
+            return Err(refused(format!(
+                "whether {who} holds any probe is not known: {why} (if you mean it all the same: \
+                 kill {pid})"
+            )));
+        }
+    };
     let owner = owner::of_proc_cgroup(
         &std::fs::read(env.path(&format!("/proc/{pid}/cgroup"))).unwrap_or_default(),
     );
     let mut notes = vec![identity(context, pid, &owner)];
     let mut left = Vec::new();
-    match &held {
-        Some(held) => held.tell(pid, &mut notes, &mut left),
-        None => notes.push("what it holds is not known (stalltop doctor says why)".into()),
-    }
+    held.tell(pid, &mut notes, &mut left);
     notes.extend(consequences(context, pid, signal, &owner));
     Ok(Plan {
         request: Request::Stop {
@@ -196,16 +201,22 @@ fn consequences(context: &Context<'_>, pid: u32, signal: StopSignal, owner: &Own
 /// What a process holds.
 struct Held<'a> {
     programs: Vec<&'a BpfProgram>,
+    /// Links to programs that are not among these.
+    links: Vec<&'a BpfLink>,
     perf: Vec<&'a PerfUse>,
     /// Instances whose buffers it reads.
     reads: Vec<&'a Instance>,
 }
 
 impl<'a> Held<'a> {
-    /// `None` where nobody looked, or could.
-    fn of(context: &Context<'a>, pid: u32) -> Option<Self> {
-        let tracing = context.tracing?;
-        let bpf = tracing.bpf.value()?;
+    /// Nothing is known only where everything was looked at; else why not, where nothing was
+    /// found.
+    fn of(context: &Context<'a>, pid: u32) -> Result<Self, String> {
+        let Some(tracing) = context.tracing else {
+            return Err("nobody looked".into());
+        };
+        let why = |reason: &Reason| printable(&reason.to_string()).into_owned();
+        let bpf = tracing.bpf.as_ref().map_err(why)?;
         let is = |h: &Holder| h.pid == pid;
         let instances = tracing
             .tracefs
@@ -216,23 +227,34 @@ impl<'a> Held<'a> {
             .filter(|i| i.readers.value().is_some_and(|all| all.iter().any(is)))
             .collect();
         let perf = tracing.perf.value().into_iter().flatten();
+        let programs: Vec<&BpfProgram> = bpf
+            .programs
+            .iter()
+            .filter(|p| p.holders.iter().any(is))
+            .collect();
+        let links = bpf
+            .links
+            .iter()
+            .filter(|l| l.holders.iter().any(is) && programs.iter().all(|p| p.id != l.program))
+            .collect();
         let held = Self {
-            programs: bpf
-                .programs
-                .iter()
-                .filter(|p| p.holders.iter().any(is))
-                .collect(),
+            programs,
+            links,
             perf: perf.filter(|p| is(&p.holder)).collect(),
             reads,
         };
-        // "Nothing" is known only where everything was looked at.
-        let all = bpf.holders.value().is_some() && tracing.perf.value().is_some();
-        let by_link = bpf.links.iter().any(|l| l.holders.iter().any(is));
-        (all && !by_link || !held.is_nothing()).then_some(held)
+        if held.is_nothing() {
+            bpf.holders.as_ref().map_err(why)?;
+            tracing.perf.as_ref().map_err(why)?;
+        }
+        Ok(held)
     }
 
     fn is_nothing(&self) -> bool {
-        self.programs.is_empty() && self.perf.is_empty() && self.reads.is_empty()
+        self.programs.is_empty()
+            && self.links.is_empty()
+            && self.perf.is_empty()
+            && self.reads.is_empty()
     }
 
     fn tell(&self, pid: u32, notes: &mut Vec<String>, left: &mut Vec<Left>) {
@@ -250,6 +272,21 @@ impl<'a> Held<'a> {
                 plural(goes.len(), "BPF program"),
                 list(&names)
             ));
+        }
+        for link in &self.links {
+            let other = link.holders.iter().find(|h| h.pid != pid);
+            let what = format!("link {} of BPF program {}", link.id, link.program);
+            match (link.pins.first(), other) {
+                (Some(pin), _) => left.push(Left {
+                    what: what.into(),
+                    why: format!("pinned at {}", printable(pin)).into(),
+                }),
+                (None, Some(other)) => left.push(Left {
+                    what: what.into(),
+                    why: format!("{} holds it as well", holders::who(other)).into(),
+                }),
+                (None, None) => notes.push(format!("with it goes {what}")),
+            }
         }
         let perf: Vec<String> = self
             .perf
