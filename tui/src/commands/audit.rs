@@ -422,8 +422,8 @@ fn bpf_program(program: &BpfProgram, holders_known: bool, at_ns: u64, many: usiz
         .map(|a| match (&*a.kind, &*a.target) {
             (kind, "") => printable(kind).into_owned(),
             // The program's own kind says it already.
-            (kind, target) if *kind == *program.kind => printable(target).into_owned(),
-            (kind, target) => printable(&format!("{kind}:{target}")).into_owned(),
+            (kind, target) if *kind == *program.kind => shortened(target),
+            (kind, target) => shortened(&format!("{kind}:{target}")),
         })
         .collect();
     if let more @ 1.. = program.attached.len().saturating_sub(many) {
@@ -485,14 +485,48 @@ fn holders(all: &[Holder]) -> String {
         seen.push(holder.pid);
         let mut text = format!("{}[{}]", printable(&holder.comm), holder.pid);
         if !matches!(holder.owner.kind, OwnerKind::Root) {
-            text.push_str(&format!(" ({})", printable(&holder.owner.name)));
+            text.push_str(&format!(" ({})", shortened(&holder.owner.name)));
         }
         parts.push(text);
     }
     parts.join(", ")
 }
 
+/// Characters of a name of the host's that are shown.
+const NAME: usize = 64;
+
+/// A name of the host's, cut in its middle where it is very long: units, containers and cgroups are
+/// told apart by how they end. `--json` has all of it.
+fn shortened(name: &str) -> String {
+    let name = printable(name);
+    let count = name.chars().count();
+    if count <= NAME {
+        return name.into_owned();
+    }
+    let head: String = name.chars().take(NAME / 4).collect();
+    let tail = name.chars().skip(count - (NAME - NAME / 4 - 3));
+    format!("{head}...{}", tail.collect::<String>())
+}
+
 fn list(names: &[stalltop_model::Name]) -> String {
     let names: Vec<_> = names.iter().map(|n| printable(n)).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_how_it_begins_and_how_it_ends() {
+        assert_eq!(shortened("netdata.service"), "netdata.service");
+        let long = format!("/kubepods/burst{}/cadvisor-x7k2", "/pod\u{e4}".repeat(100));
+        let short = shortened(&long);
+        assert_eq!(short.chars().count(), NAME);
+        assert!(
+            short.starts_with("/kubepods/burst") && short.ends_with("/cadvisor-x7k2"),
+            "{short}"
+        );
+        assert_eq!(shortened("a\x1b[2J"), "a^[[2J");
+    }
 }

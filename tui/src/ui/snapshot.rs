@@ -1,8 +1,8 @@
 //! What `y` writes for a ticket: text, and of call stacks a flame graph.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use inferno::flamegraph::{self, Direction};
@@ -33,39 +33,70 @@ fn picture(flame: &FlameGraph) -> Result<Vec<u8>, String> {
     Ok(svg)
 }
 
-/// Writes files that differ in their endings only, side by side; names them all.
+/// Writes files that differ in their endings only, side by side; names them all. They are there
+/// whole, or not at all.
 fn write_all(files: &[(&str, &[u8])]) -> Result<String, String> {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let name = format!("stalltop-{}", now.replace(':', ""));
     let here = std::env::current_dir().ok();
-    let mut why = String::new();
-    for dir in here.into_iter().chain([std::env::temp_dir()]) {
-        let path = |ending: &str| dir.join(format!("{name}.{ending}"));
-        let written = files.iter().try_for_each(|(ending, bytes)| {
-            // Never over another file, never through a link that somebody put there.
-            let file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(path(ending));
-            file.and_then(|mut file| file.write_all(bytes))
-                .map_err(|error| format!("{}: {error}", path(ending).display()))
-        });
-        match written {
-            Ok(()) => {
+    let dirs: Vec<PathBuf> = here.into_iter().chain([std::env::temp_dir()]).collect();
+    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    write_in(&dirs, &format!("stalltop-{}", now.replace(':', "")), files)
+}
+
+/// Writes them to the first of `dirs` that takes them; else says of each why not.
+fn write_in(dirs: &[PathBuf], name: &str, files: &[(&str, &[u8])]) -> Result<String, String> {
+    let mut why = Vec::new();
+    for dir in dirs {
+        match write_beside(dir, name, files) {
+            Ok(path) => {
                 let endings: Vec<&str> = files.iter().skip(1).map(|(e, _)| *e).collect();
-                let mut out = path(files.first().map_or("", |(e, _)| e))
-                    .display()
-                    .to_string();
-                if !endings.is_empty() {
-                    out = format!("{out} (and .{})", endings.join(", ."));
-                }
-                return Ok(out);
+                return Ok(match endings.as_slice() {
+                    [] => path,
+                    _ => format!("{path} (and .{})", endings.join(", .")),
+                });
             }
-            Err(error) => why = error,
+            Err(error) => why.push(format!("{}: {error}", dir.display())),
         }
     }
-    Err(why)
+    why.dedup();
+    Err(format!("nothing was written: {}", why.join("; ")))
+}
+
+/// Writes each under another name first (mode 0600), and gives them their own once all are
+/// written: never over another file, never through a link that somebody put there. What fails
+/// leaves nothing behind.
+fn write_beside(dir: &Path, name: &str, files: &[(&str, &[u8])]) -> io::Result<String> {
+    let mut written = Vec::new();
+    for (ending, bytes) in files {
+        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(without_path)?;
+        file.write_all(bytes).map_err(without_path)?;
+        written.push((file, dir.join(format!("{name}.{ending}"))));
+    }
+    let mut there: Vec<PathBuf> = Vec::new();
+    for (file, path) in written {
+        if let Err(error) = file.persist_noclobber(&path) {
+            for path in &there {
+                // Half of it is of no use; that it cannot go either changes nothing of the error.
+                let _ = fs::remove_file(path);
+            }
+            return Err(without_path(error.error));
+        }
+        there.push(path);
+    }
+    let first = there.first().map(|path| path.display().to_string());
+    Ok(first.unwrap_or_default())
+}
+
+/// Only what the system says: the name of a file that was never seen helps nobody.
+fn without_path(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ (io::ErrorKind::StorageFull
+        | io::ErrorKind::ReadOnlyFilesystem
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::NotFound
+        | io::ErrorKind::AlreadyExists
+        | io::ErrorKind::QuotaExceeded) => kind.into(),
+        _ => error,
+    }
 }
 
 #[cfg(test)]
@@ -102,5 +133,39 @@ mod tests {
     fn stacks_that_weigh_nothing_are_no_picture() {
         assert!(picture(&flame(&["a;b 0"])).is_err());
         assert!(picture(&flame(&[])).is_err());
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let entries = fs::read_dir(dir).unwrap();
+        let mut names: Vec<String> = entries
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_are_there_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("a"), dir.path().join("b"));
+        fs::create_dir(&first).unwrap();
+        fs::create_dir(&second).unwrap();
+        let dirs = [dir.path().join("gone"), first.clone(), second.clone()];
+        let files: &[(&str, &[u8])] = &[("svg", b"<svg/>"), ("folded", b"a;b 1\n")];
+        let said = write_in(&dirs, "x", files).unwrap();
+        assert_eq!(said, format!("{}/x.svg (and .folded)", first.display()));
+        assert_eq!(names(&first), ["x.folded", "x.svg"]);
+        assert_eq!(fs::read(first.join("x.folded")).unwrap(), b"a;b 1\n");
+        // The second name is taken: the first one does not stay, and the next place is tried.
+        fs::remove_file(first.join("x.svg")).unwrap();
+        let said = write_in(&dirs, "x", files).unwrap();
+        assert!(said.starts_with(&second.display().to_string()), "{said}");
+        assert_eq!(names(&first), ["x.folded"]);
+        assert_eq!(fs::read(first.join("x.folded")).unwrap(), b"a;b 1\n");
+        let said = write_in(&dirs[..1], "x", files).unwrap_err();
+        assert!(
+            said.starts_with("nothing was written: ") && said.ends_with("/gone: entity not found"),
+            "{said}"
+        );
     }
 }

@@ -250,7 +250,7 @@ fn suspects<'a>(model: &'a Model, whole: &Whole<'a>) -> Suspects<'a> {
     suspects
 }
 
-/// `173 % of one CPU and 61 % of lock wait time (3.1 s/s, 4 CPUs)`.
+/// `173 % of one CPU and 61 % of lock wait time (3.1 s/s on 4 CPUs)`.
 fn parts(suspect: &Suspect<'_>, harm: &Harm, whole: &Whole<'_>) -> String {
     let mut parts = Vec::new();
     if let Some(cost) = harm.cost {
@@ -261,8 +261,8 @@ fn parts(suspect: &Suspect<'_>, harm: &Harm, whole: &Whole<'_>) -> String {
         let cpus = whole.over.cpus.iter().filter(|(_, w)| w.count > 0).count();
         let on = match cpus {
             0 => String::new(),
-            1 => ", 1 CPU".to_owned(),
-            n => format!(", {n} CPUs"),
+            1 => " on 1 CPU".to_owned(),
+            n => format!(" on {n} CPUs"),
         };
         parts.push(format!(
             "{:.0} % of lock wait time ({wait:.1} s/s{on})",

@@ -117,23 +117,21 @@ impl<'a> Suspect<'a> {
         can && all
     }
 
-    /// `netdata's 18 kprobes`, and whether that is more than one.
+    /// `netdata[812]'s 18 kprobes`, and whether that is more than one.
     pub(super) fn subject(&self) -> (String, bool) {
         let n = self.programs.len();
         let kind = self.kind();
         let plural = |n: usize| if n == 1 { "" } else { "s" };
         match (&self.who, self.programs.first()) {
             (Who::Ours, _) => ("stalltop's own probes".to_owned(), true),
-            (Who::Process(holder), None) => {
-                (format!("{}'s {kind}s", printable(&holder.comm)), true)
-            }
+            (Who::Process(holder), None) => (format!("{}'s {kind}s", named(holder)), true),
             (Who::Process(holder), Some(first)) => {
-                let comm = printable(&holder.comm);
+                let who = named(holder);
                 let (count, at) = match n {
                     1 => (String::new(), target(first)),
                     n => (format!("{n} "), String::new()),
                 };
-                (format!("{comm}'s {count}{kind}{}{at}", plural(n)), n != 1)
+                (format!("{who}'s {count}{kind}{}{at}", plural(n)), n != 1)
             }
             (Who::Nobody(_), Some(program)) => {
                 let by = match program.pins.first() {
@@ -189,9 +187,14 @@ fn target(program: &BpfProgram) -> String {
     }
 }
 
+/// `netdata[812]`.
+fn named(holder: &Holder) -> String {
+    format!("{}[{}]", printable(&holder.comm), holder.pid)
+}
+
 /// `netdata[812] of netdata.service`.
 pub(super) fn full(holder: &Holder) -> String {
-    let name = format!("{}[{}]", printable(&holder.comm), holder.pid);
+    let name = named(holder);
     if holder.owner.kind == OwnerKind::Root || holder.owner.name.is_empty() {
         name
     } else {

@@ -129,7 +129,7 @@ fn a_storm_of_probes_is_named_with_its_holder_and_its_switch() {
     let finding = found(&made, "probe-storm").unwrap();
     assert_eq!(
         finding.sentence,
-        "netdata's 18 kprobes cost 173 % of one CPU and 61 % of lock wait time (1.9 s/s, 4 CPUs)"
+        "netdata[812]'s 18 kprobes cost 173 % of one CPU and 61 % of lock wait time (1.9 s/s on 4 CPUs)"
     );
     assert_eq!(
         (finding.incident, finding.action, finding.pane),
@@ -182,7 +182,7 @@ fn probes_that_no_switch_stops_lead_to_their_holder() {
         assert!(
             finding
                 .sentence
-                .starts_with(&format!("netdata's 2 {kind}s cost 61 % of lock wait")),
+                .starts_with(&format!("netdata[812]'s 2 {kind}s cost 61 % of lock wait")),
             "{}",
             finding.sentence
         );
@@ -206,7 +206,7 @@ fn probes_that_no_switch_stops_lead_to_their_holder() {
     assert!(
         finding
             .sentence
-            .starts_with("netdata's kprobe on tcp_sendmsg costs 61 %")
+            .starts_with("netdata[812]'s kprobe on tcp_sendmsg costs 61 %")
     );
 }
 
@@ -220,7 +220,7 @@ fn where_no_tracepoint_sees_it_samples_do() {
     let finding = found(&made, "probe-storm").unwrap();
     assert_eq!(
         finding.sentence,
-        "netdata's 9 kprobes cost 45 % of busy CPUs' time in locks, by samples"
+        "netdata[812]'s 9 kprobes cost 45 % of busy CPUs' time in locks, by samples"
     );
     assert_eq!(
         (finding.severity, finding.confidence, finding.action),
@@ -241,7 +241,7 @@ fn where_no_tracepoint_sees_it_samples_do() {
     let finding = found(&made, "probe-storm").unwrap();
     assert_eq!(
         finding.sentence,
-        "netdata's 9 kprobes cost 11 % of busy CPUs' time with interrupts off, where a lock is \
+        "netdata[812]'s 9 kprobes cost 11 % of busy CPUs' time with interrupts off, where a lock is \
          suspected"
     );
     assert_eq!(
@@ -276,7 +276,10 @@ fn cost_alone_is_told_by_holder() {
     made.now.costs = Some(made::costs(&[(3, 1.5), (41, 0.08), (42, 0.09), (50, 0.11)]));
     made.ticks(3);
     let finding = found(&made, "probe-storm").unwrap();
-    assert_eq!(finding.sentence, "netdata's 2 probes cost 17 % of one CPU");
+    assert_eq!(
+        finding.sentence,
+        "netdata[812]'s 2 probes cost 17 % of one CPU"
+    );
     assert_eq!(
         (finding.severity, finding.confidence, finding.pane),
         (Severity::Warning, Confidence::High, "tracing")
@@ -357,7 +360,7 @@ fn probes_without_bpf_are_told_by_estimate() {
     let finding = found(&made, "probe-storm").unwrap();
     assert_eq!(
         finding.sentence,
-        "perf's perf events cost 100 % of lock wait time (0.3 s/s, 4 CPUs)"
+        "perf[99]'s perf events cost 100 % of lock wait time (0.3 s/s on 4 CPUs)"
     );
     assert_eq!(finding.action, "stop-holder");
 }
@@ -495,7 +498,7 @@ fn a_program_is_found_by_its_name_only_where_that_tells() {
     assert!(
         finding
             .sentence
-            .starts_with("netdata's kretprobe on tcp_sendmsg costs 100 %")
+            .starts_with("netdata[812]'s kretprobe on tcp_sendmsg costs 100 %")
     );
     // Several with one tag and name: whose they are is known as long as all are one's.
     let mut tracing = netdata(2, "kretprobe");
@@ -504,7 +507,7 @@ fn a_program_is_found_by_its_name_only_where_that_tells() {
     assert!(
         finding
             .sentence
-            .starts_with("netdata's 2 kprobes cost 100 %")
+            .starts_with("netdata[812]'s 2 kprobes cost 100 %")
     );
     if let Some(bpf) = tracing.bpf.value_mut() {
         bpf.programs[0].holders = vec![made::holder(813, "other")];
