@@ -23,6 +23,37 @@ impl fmt::Display for Duration {
     }
 }
 
+/// The window that a figure is of, ns: `45 s`, `2 min`.
+#[derive(Clone, Copy, Debug)]
+pub struct Window(pub u64);
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 / 1_000_000_000 {
+            seconds @ 0..90 => write!(f, "{seconds} s"),
+            seconds => write!(f, "{} min", (seconds + 30) / 60),
+        }
+    }
+}
+
+/// How much more or less there is of something every minute, over so many ns:
+/// `+12/min over 2 min`.
+#[derive(Clone, Copy, Debug)]
+pub struct Trend {
+    /// More a minute; less where negative.
+    pub per_minute: f64,
+    /// Over how long that was seen, ns.
+    pub span_ns: u64,
+}
+
+impl fmt::Display for Trend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = if self.per_minute < 0.0 { '-' } else { '+' };
+        let count = Count(self.per_minute.abs().round() as u64);
+        write!(f, "{sign}{count}/min over {}", Window(self.span_ns))
+    }
+}
+
 /// A long time in nanoseconds, two units: `12d 4h`, `3m 07s`, `41s`.
 #[derive(Clone, Copy, Debug)]
 pub struct Age(pub u64);
@@ -86,6 +117,13 @@ mod tests {
         assert_eq!(Duration(412).to_string(), "412 ns");
         assert_eq!(Duration(178_200_000).to_string(), "178.2 ms");
         assert_eq!(format!("{:>9}", Duration(2_400_000_000)), "    2.4 s");
+        let trend = |per_minute, span_ns| Trend {
+            per_minute,
+            span_ns,
+        };
+        let falls = trend(-11_840.2, 37_000_000_000).to_string();
+        assert_eq!(falls, "-11,840/min over 37 s");
+        assert_eq!(trend(12.0, 100e9 as u64).to_string(), "+12/min over 2 min");
         assert_eq!(Age(59_999_999_999).to_string(), "59s");
         assert_eq!(Age(187_000_000_000).to_string(), "3m 07s");
         assert_eq!(Age(7_260_000_000_000).to_string(), "2h 01m");

@@ -6,6 +6,7 @@ mod rows;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::Model;
+use stalltop_model::units::{Trend, Window};
 
 use crate::action::{ActionId, Context};
 use crate::listing::{ListPane, Listing};
@@ -28,18 +29,14 @@ pub(crate) fn read_role(ns: u64) -> Role {
 pub(crate) fn trend(model: &Model) -> String {
     match model.cgroups.zombies_per_minute() {
         Some((rate, span_ns)) if rate.abs() >= 0.5 => {
-            format!(" ({rate:+.0}/min over {})", span(span_ns))
+            let trend = Trend {
+                per_minute: rate,
+                span_ns,
+            };
+            format!(" ({trend})")
         }
-        Some((_, span_ns)) => format!(" (steady over {})", span(span_ns)),
+        Some((_, span_ns)) => format!(" (steady over {})", Window(span_ns)),
         None => String::new(),
-    }
-}
-
-/// `2 min`, `45 s`.
-fn span(ns: u64) -> String {
-    match ns / 1_000_000_000 {
-        seconds @ 0..90 => format!("{seconds} s"),
-        seconds => format!("{} min", (seconds + 30) / 60),
     }
 }
 

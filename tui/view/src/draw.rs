@@ -80,6 +80,15 @@ impl<'a> Pen<'a> {
         }
     }
 
+    /// Writes the first of several texts of which all fits, if any.
+    pub(crate) fn whole(&mut self, texts: &[&str], role: Role) -> &mut Self {
+        let room = self.room();
+        match texts.iter().find(|text| text::width(text) <= room) {
+            Some(text) => self.put(text, role),
+            None => self,
+        }
+    }
+
     /// Writes text that ends at the end of the line, if it fits.
     pub(crate) fn last(&mut self, text: &str, role: Role) -> &mut Self {
         let width = text::width(text);

@@ -107,6 +107,14 @@ impl ListPane for Stalls {
 
     fn rebuild(&mut self, scene: &Scene<'_>) {
         let (from, to) = scene.times();
+        // A marked time holds for details as well.
+        let outside = |detail: &Detail| {
+            let at = detail.stall().at_ns;
+            at <= from || at > to
+        };
+        if scene.span.is_some() && self.detail.as_ref().is_some_and(outside) {
+            self.detail = None;
+        }
         self.tally = scene.model.stalls.tally(&self.narrow.filter, from, to);
         let rows = rows::build(scene, &self.narrow, &self.list);
         self.list.set(rows);

@@ -74,7 +74,8 @@ pub(crate) fn path(raw: &str, max: usize) -> Cow<'_, str> {
     }
 }
 
-/// Breaks `text` into lines of at most `max` cells, at spaces where there are any.
+/// Breaks `text` into lines of at most `max` cells, at spaces where there are any; a path that
+/// is too long behind one of its slashes.
 pub(crate) fn wrap(text: &str, max: usize) -> Vec<String> {
     let max = max.max(1);
     let mut out = Vec::new();
@@ -99,8 +100,10 @@ pub(crate) fn wrap(text: &str, max: usize) -> Vec<String> {
             for c in word.chars() {
                 let w = c.width().unwrap_or(0);
                 if used + w > max {
-                    out.push(std::mem::take(&mut line));
-                    used = 0;
+                    let slash = line.rfind('/').filter(|at| *at > line.len() / 2);
+                    let rest = slash.map(|at| line.split_off(at + 1));
+                    out.push(std::mem::replace(&mut line, rest.unwrap_or_default()));
+                    used = width(&line);
                 }
                 line.push(c);
                 used += w;
@@ -311,5 +314,11 @@ mod tests {
             let joined: String = lines.concat().replace(' ', "");
             assert_eq!(joined, text.replace(' ', ""));
         }
+        let path = "/sys/kernel/tracing/instances/x/events/sched/sched_switch/enable";
+        let lines = [
+            "/sys/kernel/tracing/instances/x/",
+            "events/sched/sched_switch/enable",
+        ];
+        assert_eq!(wrap(path, 36), lines);
     }
 }

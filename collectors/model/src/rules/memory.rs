@@ -5,7 +5,7 @@ use super::{Confidence, Finding, Severity};
 use crate::model::Model;
 use crate::name::printable;
 use crate::sample::Cgroup;
-use crate::units::{Count, Duration};
+use crate::units::{Count, Duration, Trend, Window};
 
 /// A read of memory.stat that takes this long holds its CPU long enough to be felt, ns.
 const SLOW_READ_NS: u64 = 5_000_000;
@@ -157,22 +157,17 @@ fn stale(now_ns: u64, row: &Cgroup) -> String {
     if row.read_at_ns == 0 || age_ns < STALE_NS {
         return String::new();
     }
-    format!(" as of {} ago", minutes(age_ns))
-}
-
-/// The window of a trend: `2 min`, `45 s`.
-fn minutes(span_ns: u64) -> String {
-    let seconds = span_ns / 1_000_000_000;
-    match seconds {
-        0..90 => format!("{seconds} s"),
-        _ => format!("{} min", (seconds + 30) / 60),
-    }
+    format!(" as of {} ago", Window(age_ns))
 }
 
 fn trend(model: &Model) -> String {
     match model.cgroups.zombies_per_minute() {
         Some((rate, span_ns)) if rate.abs() >= 0.5 => {
-            format!(" ({rate:+.0}/min over {})", minutes(span_ns))
+            let trend = Trend {
+                per_minute: rate,
+                span_ns,
+            };
+            format!(" ({trend})")
         }
         _ => String::new(),
     }

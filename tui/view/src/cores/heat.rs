@@ -278,14 +278,19 @@ impl Heat {
             None => {
                 let back = scene.sample().at_ns.saturating_sub(known_from(scene));
                 let since = text::clock(scene.sample().wall_ns.saturating_sub(back));
-                format!(
-                    "stalls are known since {since}, blank before · delay: longest of the tick around that second, ▁█ 1 us to 1 s"
-                )
+                format!("stalls are known since {since}, blank before")
             }
         };
-        Pen::new(buf, theme, area, y + 1)
-            .gap(1)
-            .put(&text::name(&reach, 200), Role::Faint);
+        let reach = text::name(&reach, 200);
+        let delay = "delay: longest of the tick around that second, ▁█ 1 us to 1 s";
+        let mut pen = Pen::new(buf, theme, area, y + 1);
+        pen.gap(1).put(&reach, Role::Faint);
+        if pen.room() > text::width(delay) + 3 {
+            pen.put(" · ", Role::Faint).put(delay, Role::Faint);
+        } else {
+            let mut pen = Pen::new(buf, theme, area, y + 2);
+            pen.gap(1).whole(&[delay], Role::Faint);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! How much traces this host, in one line.
 
+use stalltop_model::Reason;
 use stalltop_model::sample::Tracing;
 
 use crate::draw::Pen;
@@ -37,14 +38,15 @@ impl Tally {
             }
             out.events = Some(events);
         }
-        if let Some(kprobes) = tracing.kprobes.value() {
-            let armed = kprobes
-                .list
-                .iter()
-                .filter(|p| !p.disabled && !p.gone)
-                .count();
-            out.kprobes = Some(armed as u64);
-            out.kprobes_off = kprobes.enabled.get() == Some(false);
+        match tracing.kprobes.as_ref() {
+            Ok(kprobes) => {
+                let armed = kprobes.list.iter().filter(|p| !p.disabled && !p.gone);
+                out.kprobes = Some(armed.count() as u64);
+                out.kprobes_off = kprobes.enabled.get() == Some(false);
+            }
+            // What this kernel does not have, nobody has on.
+            Err(Reason::NotBuilt { .. }) => out.kprobes = Some(0),
+            Err(_) => {}
         }
         if let Some(bpf) = tracing.bpf.value() {
             out.ours = bpf.programs.iter().filter(|p| p.ours).count() as u64;

@@ -265,6 +265,8 @@ fn the_overview_leads_to_the_stalls_of_a_culprit() {
 #[test]
 fn a_time_marked_in_the_heat_map_narrows_every_pane() {
     let mut screen = Screen::new(Kind::sick(4), 120, 40);
+    // Details of a stall long before the time that will be marked.
+    assert!(screen.keys("3 G enter").text().contains(" STALL "));
     snap!("heat_map", screen.keys("2 down enter m"));
     screen.keys("left enter left left left left up up up enter");
     assert_eq!(screen.last.list, [Effect::SetPaused(true)]);

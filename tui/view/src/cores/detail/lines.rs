@@ -120,10 +120,12 @@ impl Cpu<'_> {
             used += 1;
         }
         if area.height >= 20 {
-            Pen::new(buf, scene.theme, area, 1 + used).gap(24).put(
+            let legends = [
                 "newest at the right, 1 cell a tick; shares ▁█ 100 %, delay ▁█ 1 us to 1 s (logarithmic)",
-                Role::Faint,
-            );
+                "1 cell a tick; shares ▁█ 100 %, delay ▁█ 1 us to 1 s",
+            ];
+            let mut pen = Pen::new(buf, scene.theme, area, 1 + used);
+            pen.gap(24).whole(&legends, Role::Faint);
             used += 1;
         }
         used
@@ -197,8 +199,11 @@ impl Cpu<'_> {
                     &format!("longest {}", text::duration(delay.max_ns)),
                     delay_role(delay.max_ns),
                 )
-                .put(
-                    &format!(" · {within} at most {}", text::duration(longest)),
+                .whole(
+                    &[
+                        &format!(" · {within} at most {}", text::duration(longest)),
+                        &format!(" · {within} {}", text::duration(longest)),
+                    ],
                     Role::Dim,
                 );
             }
@@ -216,6 +221,7 @@ impl Cpu<'_> {
         pen.gap(1).left("ksoftirqd", 11, Role::Dim);
         match self.sample.ksoftirqd.as_ref() {
             Ok(k) => {
+                let runs = text::count(k.runs);
                 pen.put(&format!("pid {}  ", k.pid), Role::Text)
                     .put(
                         &format!("running {}  ", percent(tick.ksoftirqd.map(f64::from))),
@@ -232,12 +238,11 @@ impl Cpu<'_> {
                             Role::Text
                         },
                     )
-                    .put(
-                        &format!(
-                            "{} runs, {} in all",
-                            text::count(k.runs),
-                            text::duration(k.run_ns)
-                        ),
+                    .whole(
+                        &[
+                            &format!("{runs} runs, {} in all", text::duration(k.run_ns)),
+                            &format!("{runs} runs"),
+                        ],
                         Role::Dim,
                     );
             }
