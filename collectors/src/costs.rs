@@ -3,18 +3,17 @@
 //! The kernel times BPF programs only while somebody asks (`BPF_ENABLE_STATS` or the sysctl
 //! `kernel.bpf_stats_enabled`), at 20 to 30 ns a run for *every* program of the host, and the
 //! switch patches code on all CPUs. So there is one owner of it, a thread that switches it on for a
-//! tenth of a second every two seconds or so while somebody wants to know, for others' programs and
-//! ours alike. It has the switch by a descriptor: whatever becomes of us, it is off again. A
-//! thread of its own, for a read that blocks must not leave it on.
+//! tenth of a second every two and a half seconds or so while somebody wants to know, for others'
+//! programs and ours alike. It has the switch by a descriptor: whatever becomes of us, it is off
+//! again. A thread of its own, for a read that blocks must not leave it on.
 //!
 //! Measured on 6.18 in a virtual machine of 2 CPUs that others kept busy (the ignored tests of
 //! `tests/tests/live_costs.rs`): under a flood of packets ten seconds of windows gave ns/run within
 //! 4.3 % of ten seconds of statistics that were always on, the median of six rounds 1.9 % off;
 //! runs/s differed by more, as the flood itself was not steady. With four programs on a packet's way
-//! statistics make it 332 ns dearer (1,455 ns before), and both flips take 0.5 ms of CPU: 22.8 % of
-//! the load while on, so 1.1 % in windows at their duty, a twentieth. A window over 1,000
-//! programs takes 10 to 14 ms of CPU unoptimized, and comes the less often for it
-//! (`schedule::OWN_SHARE`).
+//! statistics that are always on made it 36.3 % dearer, windows 1.37 % (quartiles of 40 rounds in
+//! turns 1.16 and 1.71), flips included: 1/26.6 of it. A window over 1,000 programs takes 10 to
+//! 14 ms of CPU unoptimized, and comes the less often for it (`schedule::OWN_SHARE`).
 //!
 //! `run_time_ns` is the time within a program. Dispatch (27 ns and more), the breakpoint or the
 //! trampoline that leads there, and interrupts are not in it: shares are the least that it costs.

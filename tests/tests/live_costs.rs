@@ -327,9 +327,9 @@ fn mean(slices: &[Slice]) -> f64 {
 /// packet is with windows, by how much it is with statistics that are always on.
 ///
 /// Each round is a period of each. A window's own cost is found against the slices around it, as a
-/// packet's cost drifts by more than a window's part of it from one period to the next; the plain
-/// comparison of whole periods is printed as well. The flips are another thread's, their CPU time
-/// is added.
+/// packet's cost drifts by more than a window's part of it from one period to the next, and for
+/// the time that it lasted, however much of the CPU this thread had meanwhile; the plain comparison
+/// of whole periods is printed as well. The flips are another thread's, their CPU time is added.
 #[test]
 #[ignore = "a measurement"]
 fn what_windows_cost_of_what_always_on_statistics_do() {
@@ -345,7 +345,7 @@ fn what_windows_cost_of_what_always_on_statistics_do() {
         let flood = Flood::open(Packets::Unknown).unwrap();
         for round in 0..ROUNDS {
             let (mut off, mut windows, mut on) = (0.0, 0.0, 0.0);
-            let (mut dearer, mut flipped) = (0.0, 0.0);
+            let (mut dearer, mut flipped) = (f64::NAN, f64::NAN);
             for arm in 0..3 {
                 // Each is first, second and third as often as the others.
                 match (arm + round) % 3 {
@@ -365,15 +365,19 @@ fn what_windows_cost_of_what_always_on_statistics_do() {
                             (slices, from, to, flips)
                         });
                         // Also what comes after: caches that the patched code left cold.
-                        let within = |s: &&Slice| s.end > from && s.end < to + WINDOW / 2;
+                        let after = to + WINDOW / 2;
+                        let within = |s: &&Slice| s.end > from && s.end < after;
                         let near = |s: &&Slice| s.end > from - AROUND && s.end < to + AROUND;
                         let (inside, around): (Vec<_>, Vec<_>) =
                             slices.iter().filter(near).partition(within);
                         let mut around: Vec<_> = around.into_iter().map(Slice::ns).collect();
                         let usual = median(&mut around);
-                        let more = |s: &&Slice| s.cpu_ns - s.packets * usual;
-                        dearer = inside.iter().map(more).sum::<f64>() + flips;
-                        flipped = flips;
+                        let inside: Vec<_> = inside.into_iter().copied().collect();
+                        if !inside.is_empty() {
+                            let time = (after - from).div_duration_f64(PERIOD);
+                            flipped = flips / PERIOD.as_nanos() as f64;
+                            dearer = (mean(&inside) / usual - 1.0) * time + flipped;
+                        }
                         windows = mean(&slices);
                     }
                     _ => {
@@ -385,9 +389,12 @@ fn what_windows_cost_of_what_always_on_statistics_do() {
             }
             let share = (on - off) / off;
             always.push(share);
-            flips.push(flipped);
             plain.push((windows - off) / (on - off));
-            ratios.push(dearer / PERIOD.as_nanos() as f64);
+            // In some the thread had no CPU while the window lasted.
+            if dearer.is_finite() {
+                flips.push(flipped);
+                ratios.push(dearer);
+            }
         }
     })
     .unwrap();
@@ -400,7 +407,7 @@ fn what_windows_cost_of_what_always_on_statistics_do() {
         windows * 100.0,
         least * 100.0,
         most * 100.0,
-        median(&mut flips) / PERIOD.as_nanos() as f64 * 100.0,
+        median(&mut flips) * 100.0,
         always / windows
     );
     let part = median(&mut plain);
