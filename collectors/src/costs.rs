@@ -155,7 +155,7 @@ fn run(shared: &Shared<State>, env: &Env) {
         let all = due == Due::All;
         // Whatever is asked for meanwhile but the end.
         let own = meter.window(all, |time| {
-            drop(shared.wait_while(time, |state| !state.stop))
+            drop(shared.wait_while(time, |state| !state.stop));
         });
         let cpu = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(cpu);
         schedule.took(due, Instant::now(), Duration::from_nanos(cpu));
