@@ -7,6 +7,7 @@ mod tool;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use stalltop_collectors::Env;
 use stalltop_collectors::env::KernelVersion;
@@ -79,6 +80,15 @@ fn probes_of_files_and_events() {
         arguments.push(format!("uprobe_multi:{own}@{probed:#x},{second:#x}"));
         expected.push(("uprobe_multi", vec![("uprobe_multi", &*many)], HeldBy::Link));
     }
+    let one = format!("{own}, 1 place");
+    if kernel >= KernelVersion(6, 13) {
+        arguments.push(format!("uprobe_session:{own}@0x1000"));
+        expected.push((
+            "uprobe_session",
+            vec![("uprobe_multi", &*one)],
+            HeldBy::Link,
+        ));
+    }
     let arguments: Vec<_> = arguments.iter().map(|a| &**a).collect();
     let tool = Tool::start(&arguments);
     let tracing = scan();
@@ -150,14 +160,20 @@ fn a_program_of_a_cgroup_without_a_link() {
     );
 }
 
-/// Of these the kernel does not say what they are attached to: nothing is made up.
+/// Of these the kernel does not say what they are attached to: nothing is made up, and why is said.
 #[test]
 fn what_is_not_known_is_not_guessed() {
     require!(need::root());
-    let tool = Tool::start(&["socket_filter", "sk_msg", "loose_filter"]);
+    let tool = Tool::start(&["socket_filter", "sk_reuseport", "syscall", "loose_filter"]);
     let tracing = scan();
-    for name in ["socket_filter", "sk_msg"] {
+    for (name, why) in [
+        ("socket_filter", "does not list programs of sockets"),
+        ("sk_reuseport", "does not list programs of sockets"),
+        ("syscall", "never attached"),
+    ] {
         assert_eq!(shown(&tool, &tracing, name), (vec![], HeldBy::Program));
+        let said = named(&tracing, name).unwrap().nowhere().unwrap();
+        assert!(said.contains(why), "{said}");
     }
     let loose = named(&tracing, "loose_filter").unwrap();
     assert_eq!(
@@ -165,6 +181,133 @@ fn what_is_not_known_is_not_guessed() {
         (vec![], 0, 0)
     );
     assert!(loose.loaded_at_ns > 0);
+}
+
+/// A map of sockets and one of functions attach programs that no link names.
+#[test]
+fn programs_that_a_map_attaches() {
+    require!(need::root());
+    let kernel = Env::live().kernel;
+    let mut arguments = vec!["sk_msg", "sk_skb"];
+    // Without a link it would stay in use for good, as the machines' scenario `kinds` has it.
+    let functions = (kernel >= KernelVersion(6, 4)).then_some("struct_ops_link");
+    arguments.extend(functions);
+    let tool = Tool::start(&arguments);
+    let tracing = scan();
+    for (name, kind) in [
+        ("sk_msg", "sk_msg_verdict"),
+        ("sk_skb", "sk_skb_stream_verdict"),
+    ] {
+        let (places, by) = shown(&tool, &tracing, name);
+        let [(is, target)] = places[..] else {
+            panic!("{name}: {places:?}");
+        };
+        assert_eq!((is, by), (kind, HeldBy::Program));
+        assert!(target.ends_with(&format!("({name})")), "{target}");
+    }
+    let bpf = tracing.bpf.value().unwrap();
+    if let Some(map) = functions {
+        let ends = format!("({map})");
+        let of = bpf.programs.iter().filter(|program| {
+            let places = places(program);
+            places.iter().any(|(kind, target)| {
+                *kind == "struct_ops"
+                    && target.starts_with("tcp_congestion_ops, map ")
+                    && target.ends_with(&ends)
+            })
+        });
+        let of: Vec<_> = of.collect();
+        assert_eq!(of.len(), 3, "{map}");
+        let is_held = |p: &BpfProgram| p.holders.iter().all(|h| h.pid == tool.pid());
+        assert!(of.iter().all(|p| is_held(p) && !p.holders.is_empty()));
+    }
+}
+
+#[test]
+fn programs_of_a_cgroup_of_every_kind() {
+    require!(need::root());
+    let env = Env::live();
+    let mount = require!(env.mount_of("cgroup2").ok_or("needs a cgroup2 mount"));
+    let group = OwnFolder::new(Path::new(mount), "stalltop-kinds");
+    let at = group.0.display();
+    let target = format!("/{}", group.0.file_name().unwrap().display());
+    let kinds = ["cgroup_device", "cgroup_sysctl", "cgroup_sockopt"];
+    let arguments = kinds.map(|kind| format!("{kind}:{at}"));
+    let tool = Tool::start(&arguments.each_ref().map(|a| &**a));
+    let tracing = scan();
+    for (name, kind) in
+        kinds
+            .into_iter()
+            .zip(["cgroup_device", "cgroup_sysctl", "cgroup_getsockopt"])
+    {
+        let expected = (vec![(kind, &*target)], HeldBy::Link);
+        assert_eq!(shown(&tool, &tracing, name), expected);
+    }
+}
+
+#[test]
+fn a_pinned_link_whose_maker_is_gone() {
+    require!(need::root());
+    let env = Env::live();
+    let bpffs = require!(
+        env.mount_of("bpf")
+            .ok_or("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
+    );
+    let pins = OwnFolder::new(Path::new(bpffs), "stalltop-left");
+    let pin = pins.0.join("link").display().to_string();
+    drop(Tool::start(&[
+        "tp_btf:sched_process_hang",
+        &format!("pin:{pin}"),
+    ]));
+    let tracing = scan();
+    let programs = &tracing.bpf.value().unwrap().programs;
+    let left = programs
+        .iter()
+        .find(|p| p.pins.iter().any(|at| **at == *pin));
+    let left = left.unwrap();
+    assert_eq!(places(left), [("tp_btf", "sched_process_hang")]);
+    assert_eq!(left.holders, []);
+}
+
+/// What goes while it is being listed is left out, and all the rest is there.
+#[test]
+fn links_that_come_and_go() {
+    require!(need::root());
+    let tool = Tool::start(&["raw_tracepoint:sched_process_hang", "fickle"]);
+    let mut collector = TracingCollector::new(&Env::live());
+    for _ in 0..50 {
+        let tracing = collector.scan_all();
+        let (places, _) = shown(&tool, &tracing, "raw_tracepoint");
+        assert_eq!(places, [("raw_tracepoint", "sched_process_hang")]);
+    }
+}
+
+/// Measured on 6.18, busy: 5,000 links are listed in 0.28 s and looked for anew in 15 ms, 1,000
+/// programs in 0.17 s and 7 ms.
+#[test]
+fn thousands_of_links_and_programs() {
+    require!(need::root());
+    for (argument, programs, links) in [
+        ("many_links:5000", 1, 5000),
+        ("many_programs:1000", 1000, 1000),
+    ] {
+        let tool = Tool::start(&[argument]);
+        let mut collector = TracingCollector::new(&Env::live());
+        let first = Instant::now();
+        let tracing = collector.scan_all();
+        let first = first.elapsed();
+        let again = Instant::now();
+        collector.scan();
+        eprintln!("{argument}: {first:?}, then {:?}", again.elapsed());
+        let all = &tracing.bpf.value().unwrap().programs;
+        // Somebody else who lists programs holds each for a moment.
+        let held = |p: &&BpfProgram| p.holders.iter().any(|h| h.pid == tool.pid());
+        let held: Vec<_> = all.iter().filter(held).collect();
+        assert_eq!(held.len(), programs);
+        let attached = held.iter().map(|p| p.attached.len()).sum::<usize>();
+        assert_eq!(attached, links);
+        assert!(first < Duration::from_secs(10), "{first:?}");
+    }
 }
 
 #[test]

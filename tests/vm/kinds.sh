@@ -7,12 +7,10 @@
 groups=/sys/fs/cgroup
 mkdir -p $groups/kinds $groups/legacy $groups/system.slice/agent.service
 
-started=
 start() {
     name=$1
     shift
     "$@" >/out/"$name".log 2>&1 </dev/null &
-    started="$started $!"
     echo "$! $name" >>/out/holders
 }
 # Compiling takes bpftrace longest: meanwhile the others begin.
@@ -51,6 +49,11 @@ until_true 60 grep -q ^ready /out/held
 
 # Who made it is gone, its link is pinned.
 bpf-holder tp_btf:sched_process_exec pin:/sys/fs/bpf/left </dev/null >/out/left || fail left
+# A name that would do something to a terminal, of a process and of a pin.
+escape=$(printf 'bad\033[31m')
+ln -s /t/bpf-holder "/run/$escape"
+"/run/$escape" raw_tracepoint:sched_process_wait "pin:/sys/fs/bpf/$escape" </run/hold >/out/escape 9>&- &
+until_true 60 grep -q ^ready /out/escape
 # bpftool attaches, and ends.
 bpf-holder loaded_xdp pin:/sys/fs/bpf/loaded </dev/null >/out/loaded || fail loaded
 bpftool net attach xdpgeneric pinned /sys/fs/bpf/loaded dev lo || fail "bpftool net attach"
@@ -76,6 +79,9 @@ stalltop audit --json >/out/audit.json || fail audit
 stalltop audit >/out/audit
 stalltop off kprobes --dry-run >/out/plan 2>&1
 
+# Somebody who may not know.
+echo 'nobody:x:65534:65534:nobody:/:/bin/sh' >/etc/passwd
+su nobody -s /bin/sh -c '/t/stalltop audit --json' >/out/audit.nobody.json
 # A kernel that does not tell its types.
 mount --bind /dev/null /sys/kernel/btf/vmlinux
 stalltop audit --json >/out/audit.nobtf.json || fail "audit without BTF"
@@ -88,6 +94,4 @@ for n in 1 2 3; do cat /etc/mtab >/run/mtab 2>/dev/null; done
 cat /proc/version >/run/version
 runs runs.after
 stalltop undo --yes >/out/undo 2>&1 || fail undo
-kill $started
-exec 9>&-
-wait
+# All that still runs ends with the machine.

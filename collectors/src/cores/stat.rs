@@ -20,37 +20,25 @@ pub fn parse(bytes: &[u8], tick_ns: u64, mut each: impl FnMut(u32, CpuTimes)) ->
             continue;
         };
         let cpu = u32::try_from(cpu).map_err(|_| line)?;
-        let mut ns = [0u64; 8];
-        for (ns, word) in ns.iter_mut().zip(file::words(rest)) {
+        let mut times = CpuTimes::default();
+        let columns = [
+            &mut times.user_ns,
+            &mut times.nice_ns,
+            &mut times.system_ns,
+            &mut times.idle_ns,
+            &mut times.iowait_ns,
+            &mut times.irq_ns,
+            &mut times.softirq_ns,
+            &mut times.steal_ns,
+        ];
+        for (ns, word) in columns.into_iter().zip(file::words(rest)) {
             let (ticks, rest) = file::number(word).ok_or(line)?;
             if !rest.is_empty() {
                 return Err(line);
             }
             *ns = ticks.saturating_mul(tick_ns);
         }
-        let [
-            user_ns,
-            nice_ns,
-            system_ns,
-            idle_ns,
-            iowait_ns,
-            irq_ns,
-            softirq_ns,
-            steal_ns,
-        ] = ns;
-        each(
-            cpu,
-            CpuTimes {
-                user_ns,
-                nice_ns,
-                system_ns,
-                idle_ns,
-                iowait_ns,
-                irq_ns,
-                softirq_ns,
-                steal_ns,
-            },
-        );
+        each(cpu, times);
     }
     Ok(())
 }

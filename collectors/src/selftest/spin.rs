@@ -77,7 +77,7 @@ impl Spinner {
     /// `EPERM` without CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; what the verifier says.
     pub(super) fn load(place: Place, name: &str) -> io::Result<Self> {
         let state = load::create_array("stalltop_hold", STATE_BYTES as u32, 1, 0)?;
-        let again = run::create_program_array("stalltop_again", 1)?;
+        let again = load::create_program_array("stalltop_again", 1)?;
         let insns = program(place, state.as_fd(), again.as_fd());
         let program = load::load_program(
             &Program {

@@ -4,10 +4,12 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use super::{Cmd, Request, bpf, bpf_fd, object_name};
+use super::{Cmd, Request, bpf, bpf_fd, object_name, run};
 
 /// `BPF_MAP_TYPE_ARRAY`.
 pub const MAP_TYPE_ARRAY: u32 = 2;
+/// `BPF_MAP_TYPE_PROG_ARRAY`.
+const MAP_TYPE_PROG_ARRAY: u32 = 3;
 /// `BPF_MAP_TYPE_RINGBUF`.
 pub const MAP_TYPE_RINGBUF: u32 = 27;
 /// `BPF_F_RDONLY_PROG`: programs may read the map, not write it.
@@ -38,15 +40,6 @@ struct MapCreate {
     inner_map_fd: u32,
     numa_node: u32,
     map_name: [u8; 16],
-}
-
-#[repr(C)]
-struct MapUpdate {
-    map_fd: u32,
-    pad: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
 }
 
 #[repr(C)]
@@ -107,8 +100,6 @@ struct EnableStats {
 // SAFETY: repr(C) without implicit padding; the callers below keep what the pointers point to.
 unsafe impl Request for MapCreate {}
 // SAFETY: as above.
-unsafe impl Request for MapUpdate {}
-// SAFETY: as above.
 unsafe impl Request for MapFreeze {}
 // SAFETY: as above.
 unsafe impl Request for ProgLoad {}
@@ -126,16 +117,7 @@ unsafe impl Request for EnableStats {}
 /// # Errors
 /// `EPERM` without CAP_BPF (or CAP_SYS_ADMIN), `ENOMEM`, `EINVAL` for flags the kernel lacks.
 pub fn create_array(name: &str, value_size: u32, entries: u32, flags: u32) -> io::Result<OwnedFd> {
-    create_map(&|| MapCreate {
-        map_type: MAP_TYPE_ARRAY,
-        key_size: 4,
-        value_size,
-        max_entries: entries,
-        map_flags: flags,
-        inner_map_fd: 0,
-        numa_node: 0,
-        map_name: object_name(name),
-    })
+    create_map(MAP_TYPE_ARRAY, name, (4, value_size), entries, flags)
 }
 
 /// Creates a ring buffer of so many bytes: a power of two and a multiple of the page size.
@@ -143,19 +125,35 @@ pub fn create_array(name: &str, value_size: u32, entries: u32, flags: u32) -> io
 /// # Errors
 /// As [`create_array`]; `EINVAL` before 5.8.
 pub fn create_ringbuf(name: &str, bytes: u32) -> io::Result<OwnedFd> {
-    create_map(&|| MapCreate {
-        map_type: MAP_TYPE_RINGBUF,
-        key_size: 0,
-        value_size: 0,
-        max_entries: bytes,
-        map_flags: 0,
+    create_map(MAP_TYPE_RINGBUF, name, (0, 0), bytes, 0)
+}
+
+/// Creates a table of programs to be called with `bpf_tail_call`.
+///
+/// # Errors
+/// As [`create_array`].
+pub fn create_program_array(name: &str, entries: u32) -> io::Result<OwnedFd> {
+    create_map(MAP_TYPE_PROG_ARRAY, name, (4, 4), entries, 0)
+}
+
+/// `sizes` are those of a key and a value, bytes.
+fn create_map(
+    map_type: u32,
+    name: &str,
+    sizes: (u32, u32),
+    entries: u32,
+    flags: u32,
+) -> io::Result<OwnedFd> {
+    let request = || MapCreate {
+        map_type,
+        key_size: sizes.0,
+        value_size: sizes.1,
+        max_entries: entries,
+        map_flags: flags,
         inner_map_fd: 0,
         numa_node: 0,
         map_name: object_name(name),
-    })
-}
-
-fn create_map(request: &dyn Fn() -> MapCreate) -> io::Result<OwnedFd> {
+    };
     charged(|| bpf_fd(Cmd::MapCreate, &mut request()))
 }
 
@@ -196,18 +194,8 @@ fn raise_memlock() -> bool {
 /// # Errors
 /// The kernel's errno. `value` must be as long as the map's values.
 pub fn fill_and_freeze(map: BorrowedFd<'_>, value: &[u8]) -> io::Result<()> {
-    let key = 0_u32;
+    run::set(map, 0, value)?;
     let map_fd = map.as_raw_fd() as u32;
-    bpf(
-        Cmd::MapUpdateElem,
-        &mut MapUpdate {
-            map_fd,
-            pad: 0,
-            key: std::ptr::from_ref(&key) as u64,
-            value: value.as_ptr() as u64,
-            flags: 0,
-        },
-    )?;
     bpf(Cmd::MapFreeze, &mut MapFreeze { map_fd })?;
     Ok(())
 }

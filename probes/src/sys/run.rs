@@ -1,24 +1,9 @@
 //! Running a program once from its loader, and single values of array maps.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use super::{Cmd, Request, bpf, bpf_fd, object_name};
-
-/// `BPF_MAP_TYPE_PROG_ARRAY`.
-const MAP_TYPE_PROG_ARRAY: u32 = 3;
-
-#[repr(C)]
-struct MapCreate {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: [u8; 16],
-}
+use super::{Cmd, Request, bpf};
 
 #[repr(C)]
 struct MapElement {
@@ -27,6 +12,18 @@ struct MapElement {
     key: u64,
     value: u64,
     flags: u64,
+}
+
+impl MapElement {
+    fn of(map: BorrowedFd<'_>, index: &u32, value: u64) -> Self {
+        Self {
+            map_fd: map.as_raw_fd() as u32,
+            pad: 0,
+            key: std::ptr::from_ref(index) as u64,
+            value,
+            flags: 0,
+        }
+    }
 }
 
 #[repr(C)]
@@ -46,31 +43,9 @@ struct TestRun {
 }
 
 // SAFETY: repr(C) without implicit padding; the callers below keep what the pointers point to.
-unsafe impl Request for MapCreate {}
-// SAFETY: as above.
 unsafe impl Request for MapElement {}
 // SAFETY: as above.
 unsafe impl Request for TestRun {}
-
-/// Creates a table of programs to be called with `bpf_tail_call`.
-///
-/// # Errors
-/// `EPERM` without CAP_BPF (or CAP_SYS_ADMIN).
-pub fn create_program_array(name: &str, entries: u32) -> io::Result<OwnedFd> {
-    bpf_fd(
-        Cmd::MapCreate,
-        &mut MapCreate {
-            map_type: MAP_TYPE_PROG_ARRAY,
-            key_size: 4,
-            value_size: 4,
-            max_entries: entries,
-            map_flags: 0,
-            inner_map_fd: 0,
-            numa_node: 0,
-            map_name: object_name(name),
-        },
-    )
-}
 
 /// Puts a program into a table of programs.
 ///
@@ -85,13 +60,7 @@ pub fn set_program(map: BorrowedFd<'_>, index: u32, program: BorrowedFd<'_>) -> 
 /// # Errors
 /// `E2BIG` where there is no such index.
 pub fn set(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
-    let mut request = MapElement {
-        map_fd: map.as_raw_fd() as u32,
-        pad: 0,
-        key: std::ptr::from_ref(&index) as u64,
-        value: value.as_ptr() as u64,
-        flags: 0,
-    };
+    let mut request = MapElement::of(map, &index, value.as_ptr() as u64);
     bpf(Cmd::MapUpdateElem, &mut request)?;
     Ok(())
 }
@@ -101,13 +70,7 @@ pub fn set(map: BorrowedFd<'_>, index: u32, value: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `ENOENT` where there is no such index.
 pub fn get(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()> {
-    let mut request = MapElement {
-        map_fd: map.as_raw_fd() as u32,
-        pad: 0,
-        key: std::ptr::from_ref(&index) as u64,
-        value: value.as_mut_ptr() as u64,
-        flags: 0,
-    };
+    let mut request = MapElement::of(map, &index, value.as_mut_ptr() as u64);
     bpf(Cmd::MapLookupElem, &mut request)?;
     Ok(())
 }

@@ -11,7 +11,8 @@ use super::{Attr, Load, ProgramType, attach, returning};
 const CONGESTION: [&str; 3] = ["ssthresh", "undo_cwnd", "cong_avoid"];
 
 /// A way to control TCP's congestion in a map: with programs that do next to nothing. It is in use
-/// at once, or, `by_link`, once [`link`] has it (6.4 and later). Gives the map and its programs.
+/// at once and until somebody deletes it from its map, or, `by_link`, while [`link`] has it (6.4 and
+/// later). Gives the map and its programs.
 ///
 /// # Errors
 /// The kernel's answer.

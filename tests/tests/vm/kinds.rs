@@ -110,9 +110,29 @@ fn every_kind_is_listed(kernel: &str) {
     the_plan_says_what_runs_on(&run, kernel);
     what_is_switched_off_stops(&run, kernel);
     without_types_it_is_all_there(&run, &audit);
+    names_do_nothing_to_a_terminal(&run, &audit);
+    who_may_not_know_is_told_so(&run);
+}
+
+/// What a process and a pin are called is shown, without what a terminal would obey.
+fn names_do_nothing_to_a_terminal(run: &Run, audit: &Value) {
+    let programs = audit["bpf"]["programs"].as_array().unwrap();
+    let held = |p: &&Value| p["holders"][0]["comm"] == "bad\u{1b}[31m";
+    let program = programs.iter().find(held).unwrap();
+    assert_eq!(
+        program["pins"],
+        serde_json::json!(["/sys/fs/bpf/bad\u{1b}[31m"])
+    );
     let text = run.text("audit");
     let control = |c: char| c.is_control() && c != '\n';
     assert!(!text.contains(control), "{text:?}");
+    assert!(text.contains("[31m["), "{text}");
+}
+
+/// No list that looks complete and is not.
+fn who_may_not_know_is_told_so(run: &Run) {
+    let bpf = &run.json("audit.nobody.json")["bpf"];
+    assert_eq!(bpf["off"]["code"]["kind"], "no_capability", "{bpf}");
 }
 
 /// A program of bpf-holder, which is the one holder, in the unit that it was started in.

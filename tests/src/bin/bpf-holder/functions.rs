@@ -189,7 +189,7 @@ fn probe_on(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()>
             held.extend([program, link]);
             Ok(())
         }
-        // In use until this process ends: nothing else would keep the map.
+        // Without a link it stays in use for good: for machines only.
         "struct_ops" | "struct_ops_link" => {
             let by_link = kind == "struct_ops_link";
             let (map, programs) = ops::congestion_control(kind, by_link)?;
