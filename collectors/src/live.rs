@@ -215,6 +215,9 @@ impl Live {
             Some(locks) => locks.fill(out),
             None => out.locks = Reading::Off(Reason::Starting),
         }
+        if let (Some(locks), Some(stalls)) = (&self.locks, &self.stalls) {
+            stalls.look_closer(locks.closer());
+        }
         if !Arc::ptr_eq(&out.tracing, &self.tracing) {
             out.tracing = Arc::clone(&self.tracing);
         }

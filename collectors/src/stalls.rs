@@ -27,6 +27,7 @@ pub mod user_stack;
 mod watch;
 
 pub use sampling::SampleMode;
+pub(crate) use sampling::{AT_ONCE, CloserLook};
 pub(crate) use thread::StallHandle;
 pub use threshold::{Ask, Asked, LEAST, MOST, Thresholds};
 

@@ -29,7 +29,7 @@ use crate::probes::refused;
 use crate::programs::{Failure, Step};
 use crate::ring::Ring;
 use crate::sys::mapping::{Access, Mapping};
-use crate::sys::{info, load};
+use crate::sys::{info, load, monotonic_ns};
 
 use counts::Tables;
 pub use counts::{KindWaits, LockCounts, LockRuns, LockWaits, Waits};
@@ -246,6 +246,18 @@ impl LockTracer {
             }
         }
         lost
+    }
+
+    /// Adds the waits that last for `least` at least: those of kinds that sleep, which began while
+    /// this measured. Their `end_ns` says nothing, and they have a stack only where one was taken when
+    /// they began; who waits ([`LockWait::pid_tgid`]) is always told. Makes no system call but for
+    /// the time, and reads 32 KB.
+    pub fn lasting(&self, least: Duration, out: &mut Vec<LockWait>) {
+        if self.is_attached() {
+            let least = u64::try_from(least.as_nanos()).unwrap_or(u64::MAX);
+            let until_ns = monotonic_ns().saturating_sub(least);
+            self.tables.lasting(until_ns, out);
+        }
     }
 
     /// Long waits that [`LockTracer::stacks`] could not read, since the program was loaded.

@@ -300,6 +300,15 @@ impl Probes {
             .filter_map(|health| health.attached.as_ref().ok().copied())
     }
 
+    /// Where our programs lie in the kernel: address and length of each of their functions. Those
+    /// are left out that are interpreted, or whose addresses are hidden.
+    #[must_use]
+    pub fn code(&self) -> Vec<(u64, u32)> {
+        let loaded = self.loaded.iter().flatten();
+        let code = loaded.filter_map(|one| info::program_code(one.program.as_fd()).ok());
+        code.flatten().collect()
+    }
+
     /// The counters; `None` when the map could not be created (the reason is in every program's
     /// health).
     #[must_use]

@@ -17,7 +17,11 @@ pub(crate) struct Symbols {
     pub(crate) tick_nohz_handler: u64,
     /// `tick_sched_timer`: the same before (kernel/time/tick-sched.c).
     pub(crate) tick_sched_timer: u64,
-    /// `__entry_text_start` and `__entry_text_end` (include/asm-generic/vmlinux.lds.h).
+    /// Where interrupts enter: from `__entry_text_start` to `__entry_text_end`
+    /// (include/asm-generic/vmlinux.lds.h). From 5.8 to 5.11 only to what switches to the stack of
+    /// interrupts (`asm_call_on_stack`, arch/x86/entry/entry_64.S), which lies behind the entries and
+    /// is on each stack of an interrupt, called by its handler: taken for the entry, it would make
+    /// the handler what was interrupted.
     pub(crate) entry: [u64; 2],
 }
 
@@ -61,6 +65,7 @@ impl Symbols {
         let mut line = Vec::with_capacity(128);
         let mut left = u32::MAX;
         let mut hidden = true;
+        let mut switch = 0;
         while left > 0 {
             line.clear();
             if lines.read_until(b'\n', &mut line)? == 0 {
@@ -77,6 +82,7 @@ impl Symbols {
                 b"tick_sched_timer" => &mut symbols.tick_sched_timer,
                 b"__entry_text_start" => &mut symbols.entry[0],
                 b"__entry_text_end" => &mut symbols.entry[1],
+                b"asm_call_on_stack" => &mut switch,
                 _ => continue,
             };
             let digits = std::str::from_utf8(&line[..16]).unwrap_or_default();
@@ -85,6 +91,10 @@ impl Symbols {
             if ticks != 0 && symbols.entry[1] != 0 {
                 left = NEAR;
             }
+        }
+        let [start, end] = &mut symbols.entry;
+        if (*start..*end).contains(&switch) {
+            *end = switch;
         }
         Ok((symbols, hidden))
     }
@@ -114,6 +124,22 @@ mod tests {
             [0xffff_ffff_8100_0010, 0xffff_ffff_8100_1a87]
         );
         assert!(!hidden);
+    }
+
+    #[test]
+    fn entries_end_where_stacks_are_switched() {
+        // 5.10.
+        let text = "ffffffff8112a0b0 t tick_sched_timer\n\
+                    ffffffff81a00010 T __entry_text_start\n\
+                    ffffffff81a00df0 T asm_sysvec_apic_timer_interrupt\n\
+                    ffffffff81a010e0 T asm_call_irq_on_stack\n\
+                    ffffffff81a010e0 T asm_call_on_stack\n\
+                    ffffffff81a018d2 T __entry_text_end\n";
+        let (symbols, _) = parse(text);
+        assert_eq!(
+            symbols.entry,
+            [0xffff_ffff_81a0_0010, 0xffff_ffff_81a0_10e0]
+        );
     }
 
     #[test]

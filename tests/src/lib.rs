@@ -4,6 +4,7 @@ pub mod bpf;
 pub mod change;
 pub mod cores;
 pub mod flood;
+pub mod held_lock;
 pub mod instance;
 pub mod need;
 pub mod program;

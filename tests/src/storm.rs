@@ -5,7 +5,7 @@ use stalltop_model::frame::Frame;
 use stalltop_model::model::verdict::{Metric, Told, Went};
 use stalltop_model::recording::{Player, Recording};
 use stalltop_model::rules::Confidence;
-use stalltop_model::sample::{Lock, LockStack, Sample, Waits};
+use stalltop_model::sample::{Lock, LockShare, LockStack, Sample, Waits};
 
 use crate::story::Story;
 
@@ -27,6 +27,8 @@ pub struct Window {
     pub locks: Vec<Lock>,
     /// By stack.
     pub stacks: Vec<LockStack>,
+    /// The share of samples.
+    pub share: Option<LockShare>,
 }
 
 /// Every window of a recording, once.
@@ -62,6 +64,7 @@ fn window(sample: &Sample, last: &mut u64) -> Option<Window> {
         wait_ns: locks.kinds.iter().map(|kind| kind.waits.wait_ns).sum(),
         locks: locks.locks.clone(),
         stacks: locks.stacks.clone(),
+        share: locks.share.value().cloned(),
     })
 }
 
@@ -158,6 +161,64 @@ pub fn assert_told(recording: &[u8]) {
     println!("undone: {undone}");
     let wait = undone.row(Metric::LockWait).expect("a row");
     assert_ne!(wait.told, Told::Moved(Went::Down), "{undone}");
+}
+
+/// Looks for all of incident I1 in a recording of it on a kernel that does not tell of waits for
+/// locks: who holds the probe, that it is told by samples and what to do, what came of doing it and
+/// of undoing it.
+///
+/// # Panics
+/// Where any of it is missing.
+pub fn assert_told_by_samples(recording: &[u8]) {
+    program(recording);
+    let windows = windows(recording.to_vec());
+    let story = Story::of(recording.to_vec());
+    let [off, undo] = story.model.changes() else {
+        panic!("{:?}", story.model.changes());
+    };
+    let told = &story.finding("probe-storm").finding;
+    println!("{}\n  {}", told.sentence, told.evidence.join("\n  "));
+    assert_eq!((told.incident, told.action), ("I1", "kprobes"));
+    assert!(told.sentence.starts_with(AGENT), "{}", told.sentence);
+    assert!(told.sentence.contains("samples") || told.sentence.contains("suspected"));
+    let held = format!("held by {AGENT}[");
+    assert!(told.evidence.iter().any(|line| line.starts_with(&held)));
+
+    let between = |from_ns: u64, to_ns: u64| {
+        let inside = |window: &&Window| window.from_ns >= from_ns && window.to_ns <= to_ns;
+        share(windows.iter().filter(inside))
+    };
+    let shares = [
+        between(0, off.wall_ns),
+        between(off.wall_ns + 1_000_000_000, undo.wall_ns),
+        between(undo.wall_ns, u64::MAX),
+    ];
+    println!("samples in and behind locks before, off, undone: {shares:.3?}");
+    assert!(shares[1] * 3.0 < shares[0], "{shares:?}");
+    assert!(shares[2] > 3.0 * shares[1], "{shares:?}");
+
+    let verdict = story.model.verdict(off.id).expect("a verdict");
+    println!("{verdict}");
+    let fell = |metric: Metric| {
+        let row = verdict.row(metric).expect("a row");
+        row.told == Told::Moved(Went::Down)
+    };
+    assert!(
+        fell(Metric::LockSamples) || fell(Metric::LockSuspected),
+        "{verdict}"
+    );
+    let undone = story.model.verdict(undo.id).expect("a verdict");
+    println!("undone: {undone}");
+}
+
+/// Samples in and behind locks, of all samples.
+fn share<'a>(windows: impl Iterator<Item = &'a Window>) -> f64 {
+    let shares = windows.filter_map(|window| window.share.as_ref());
+    let (of, all) = shares.fold((0, 0), |(of, all), share| {
+        (of + share.in_lock + share.suspected, all + share.samples)
+    });
+    assert!(all > 0, "no samples");
+    of as f64 / all as f64
 }
 
 /// Id of the agent's program.

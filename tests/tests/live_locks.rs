@@ -17,6 +17,7 @@ use stalltop_model::Frame;
 use stalltop_model::sample::{LockTracer as Tracing, Locks, Sample};
 use stalltop_probes::wire::lock::{kind, what};
 use stalltop_probes::{LockCounts, LockOptions, LockRuns, LockTracer, LockWait, Step, Waits};
+use stalltop_tests::held_lock::{self, HeldLock};
 use stalltop_tests::instance::Instance;
 use stalltop_tests::{bpf, need, program, require};
 
@@ -554,4 +555,38 @@ fn a_soak_loses_nothing() {
     let apart = stream.waits.count.abs_diff(total.count) as f64;
     assert!(apart < total.count as f64 * 0.02, "{apart} waits apart");
     assert!(last < first + first / 4, "it grows");
+}
+
+#[test]
+fn waits_that_last_are_told_while_they_do() {
+    let mut tracer = require!(tracer());
+    tracer.attach().unwrap();
+    let mut held = HeldLock::new().unwrap();
+    thread::sleep(Duration::from_millis(100));
+    held.wait().unwrap();
+    held.wait().unwrap();
+    let mut waits = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while waits.len() < 2 {
+        assert!(Instant::now() < deadline, "{waits:?}");
+        thread::sleep(Duration::from_millis(50));
+        waits.clear();
+        tracer.lasting(Duration::from_millis(300), &mut waits);
+        waits.retain(is_ours);
+    }
+    let [first, second] = &waits[..] else {
+        panic!("{waits:?}");
+    };
+    assert_eq!(first.lock, second.lock);
+    assert!(first.pid_tgid != second.pid_tgid, "{waits:?}");
+    for wait in &waits {
+        assert_eq!(wait.what & what::KIND_MASK, kind::MUTEX, "{wait:?}");
+        let owner = std::fs::read_to_string(format!("/proc/{}/comm", wait.owner));
+        assert_eq!(owner.unwrap().trim_end(), held_lock::HOLDER);
+    }
+    drop(held);
+    waits.clear();
+    tracer.lasting(Duration::ZERO, &mut waits);
+    waits.retain(is_ours);
+    assert!(waits.is_empty(), "{waits:?}");
 }

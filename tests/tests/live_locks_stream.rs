@@ -9,8 +9,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use stalltop_model::Frame;
-use stalltop_model::sample::{LockKind, LockStack, LockTracer, Locks, Sample};
+use stalltop_model::sample::{Lasting, LockKind, LockStack, LockTracer, Locks, Sample, ShareStack};
+use stalltop_tests::held_lock::{self, HeldLock};
 use stalltop_tests::program::stalltop;
+use stalltop_tests::tool::Tool;
 use stalltop_tests::{need, require};
 
 /// A process that ends with the test, whatever becomes of that.
@@ -66,7 +68,7 @@ impl Drop for Load {
 }
 
 /// The first sample of `stream` for which `found` gives something.
-fn streamed<T>(arguments: &[&str], found: impl Fn(&Sample, &Locks) -> Option<T>) -> T {
+fn streamed<T>(arguments: &[&str], mut found: impl FnMut(&Sample, &Locks) -> Option<T>) -> T {
     let mut command = Command::new(stalltop());
     command.args(["stream", "--tick", "250ms"]).args(arguments);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("it starts");
@@ -169,6 +171,52 @@ fn the_share_of_samples_needs_no_tracepoint() {
     assert!(!share.source.is_empty());
 }
 
+/// Since 6.15 no tracepoint tells of waits for locks of BPF maps, and interrupts are off meanwhile:
+/// samples are all there is.
+#[test]
+fn waits_behind_somebodys_program_show_in_samples() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    let cpus = thread::available_parallelism().expect("CPUs").get();
+    require!((cpus >= 2).then_some(()).ok_or("needs two CPUs"));
+    let _tool = Tool::start(
+        env!("CARGO_BIN_EXE_bpf-holder"),
+        &["raw_tracepoint_hash:sys_enter"],
+    );
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = (0..cpus).map(|_| {
+        let stop = Arc::clone(&stop);
+        thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                rustix::process::getppid();
+            }
+        })
+    });
+    let load: Vec<_> = load.collect();
+    let me = std::process::id();
+    let (share, stack) = streamed(&["--locks", "off"], |sample, locks| {
+        let bpf = sample.tracing.bpf.value()?;
+        let theirs = bpf
+            .programs
+            .iter()
+            .find(|p| &*p.name == "raw_tracepoint_")?;
+        let share = locks.share.value()?;
+        let of = |stack: &&ShareStack| stack.tgid == me && stack.programs.contains(&theirs.id);
+        let stack = share.stacks.iter().find(of)?;
+        Some((share.clone(), stack.clone()))
+    });
+    stop.store(true, Ordering::Relaxed);
+    for thread in load {
+        thread.join().expect("it ends");
+    }
+    println!(
+        "{} in locks and {} suspected of {}, {stack:#?}",
+        share.in_lock, share.suspected, share.samples
+    );
+    let update = |frame: &std::sync::Arc<str>| frame.contains("htab_map_update_elem");
+    assert!(stack.frames.iter().any(update), "{stack:?}");
+}
+
 #[test]
 fn a_host_without_probes_says_so() {
     let output = Command::new(stalltop())
@@ -184,4 +232,40 @@ fn a_host_without_probes_says_so() {
     };
     let why = sample.locks.reason().map(ToString::to_string);
     assert_eq!(why.as_deref(), Some("switched off by --no-bpf"));
+}
+
+#[test]
+fn a_wait_that_lasts_is_told_before_it_ends() {
+    require!(need::root());
+    require!(has_tracepoints());
+    let me = std::process::id();
+    let mut held = None;
+    // What began before the tracer was attached is not seen.
+    let (lasting, at_ns) = streamed(&["--locks", "always"], |_, locks| {
+        locks.watch.tracer.value()?;
+        held.get_or_insert_with(|| {
+            let mut held = HeldLock::new().expect("a pipe");
+            thread::sleep(Duration::from_millis(50));
+            (0..3).for_each(|_| held.wait().expect("a thread"));
+            held
+        });
+        let of_ours = |l: &&Lasting| l.tgid == me && l.threads == 3 && !l.frames.is_empty();
+        let lasting = locks.lasting.iter().find(of_ours)?;
+        Some((lasting.clone(), locks.at_ns))
+    });
+    assert_eq!(
+        (lasting.kind, &*lasting.comm),
+        (LockKind::Mutex, held_lock::WAITER)
+    );
+    assert!(lasting.since_ns < at_ns, "{lasting:?}");
+    assert!(
+        lasting.frames.iter().any(|f| f.contains("pipe_write")),
+        "{lasting:?}"
+    );
+    let owner = lasting.owner.expect("a mutex tells its owner");
+    assert_eq!(&*owner.comm, held_lock::HOLDER);
+    assert!(
+        owner.frames.iter().any(|f| f.contains("splice")),
+        "{owner:?}"
+    );
 }

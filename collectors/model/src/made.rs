@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::change::{Entry, Outcome, Plan, Request, UndoClass};
 use crate::sample::{
     Attachment, BpfObjects, BpfProgram, CostMethod, Costs, CpuSample, CpuTimes, HeldBy, Holder,
-    LockKind, LockShare, LockStack, LockWaits, Locks, Owner, OwnerKind, ProgramCost, RunDelay,
-    Sample, SoftirqTiming, Softnet, StallWatch, Tracing, Vector, Waits,
+    Lasting, LockKind, LockShare, LockStack, LockWaits, Locks, Owner, OwnerKind, ProgramCost,
+    RunDelay, Sample, SoftirqTiming, Softnet, StallWatch, Tracing, Vector, Waits,
 };
 use crate::{Model, Name, Reading, Reason};
 
@@ -21,6 +21,8 @@ pub(crate) struct Second {
     pub(crate) stacks: Option<Vec<LockStack>>,
     /// The share of samples.
     pub(crate) share: Option<LockShare>,
+    /// Waits that last.
+    pub(crate) lasting: Vec<Lasting>,
     /// Shares of one CPU of programs by id; `None` while costs are not wanted.
     pub(crate) costs: Option<Costs>,
     /// The tracing state.
@@ -60,6 +62,7 @@ impl Made {
             model: Model::new(),
             now: Second {
                 stacks: Some(Vec::new()),
+                lasting: Vec::new(),
                 share: None,
                 costs: None,
                 tracing: Arc::default(),
@@ -146,6 +149,7 @@ impl Made {
             },
             ..Locks::default()
         };
+        locks.lasting.clone_from(&self.now.lasting);
         let Some(stacks) = &self.now.stacks else {
             return locks;
         };

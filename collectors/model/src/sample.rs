@@ -17,8 +17,8 @@ pub use cpu::{
 };
 pub use host::{CpuTopology, Host, Lockdown, Preemption, Pressure, PressureLine, System};
 pub use lock::{
-    Hidden, Lock, LockKind, LockOwner, LockShare, LockStack, LockTracer, LockWaits, LockWatch,
-    Locks, ShareStack, Waits,
+    Hidden, Lasting, Lock, LockKind, LockOwner, LockShare, LockStack, LockTracer, LockWaits,
+    LockWatch, Locks, ShareStack, Waits,
 };
 pub use own::{OwnCost, ProgramHealth};
 pub use stall::{Culprit, Drained, Pause, Sampling, Seen, Stall, StallKind, StallWatch};

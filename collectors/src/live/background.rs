@@ -200,6 +200,7 @@ fn run(
             mode: options.locks,
             tick: options.tick,
             samples: probes.samples().ok_or_else(|| no_samples(&probes, env)),
+            own: probes.code(),
             symbols: symbols.share(),
         });
         shared.publish(|news| news.locks = Some(locks));

@@ -13,6 +13,30 @@ use crate::stalls::stack;
 /// Most stacks remembered; then all are forgotten.
 const MAX_KNOWN: usize = 8192;
 
+/// Where programs lie: address and length of each of their functions.
+#[derive(Clone, Debug, Default)]
+pub struct Code {
+    /// By address.
+    functions: Vec<(u64, u32)>,
+}
+
+impl Code {
+    /// Of functions in any order.
+    pub fn of(mut functions: Vec<(u64, u32)>) -> Self {
+        functions.sort_unstable();
+        Self { functions }
+    }
+
+    /// Whether an address is in one of them.
+    pub fn has(&self, address: u64) -> bool {
+        let behind = self
+            .functions
+            .partition_point(|(start, _)| *start <= address);
+        let before = behind.checked_sub(1).map(|at| self.functions[at]);
+        before.is_some_and(|(start, len)| address - start < u64::from(len))
+    }
+}
+
 /// A stack by its names.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct NamedStack {
@@ -32,14 +56,14 @@ pub(super) struct Stacks {
     stacks: Vec<NamedStack>,
     /// By the hash of the names.
     same: HashMap<u64, Vec<usize>>,
-    /// Where the program lies that records stacks: address and length of each function.
-    recorder: Vec<(u64, u32)>,
+    /// The program that records stacks.
+    recorder: Code,
 }
 
 impl Stacks {
     /// Says where the program lies that records stacks. Its frames are left out by their
     /// addresses: it may have come after the table of symbols was read.
-    pub(super) fn recorded_by(&mut self, code: Vec<(u64, u32)>) {
+    pub(super) fn recorded_by(&mut self, code: Code) {
         self.recorder = code;
     }
 
@@ -79,7 +103,10 @@ impl Stacks {
         let skip = if interrupted {
             0
         } else {
-            let own = within.clone().take_while(|at| self.records(*at)).count();
+            let own = within
+                .clone()
+                .take_while(|at| self.recorder.has(*at))
+                .count();
             own + stack::tracers(&frames[own..])
         };
         frames.drain(..skip);
@@ -92,15 +119,6 @@ impl Stacks {
         let number = self.intern(NamedStack { frames, programs });
         self.numbers.insert(hash, number);
         number
-    }
-
-    fn records(&self, address: u64) -> bool {
-        let within = |(start, len): &(u64, u32)| {
-            address
-                .checked_sub(*start)
-                .is_some_and(|offset| offset < u64::from(*len))
-        };
-        self.recorder.iter().any(within)
     }
 
     fn intern(&mut self, stack: NamedStack) -> usize {
@@ -185,7 +203,7 @@ ffffffff81004000 t __x64_sys_dup
             &*stacks.get(unknown).frames[0],
             "native_queued_spin_lock_slowpath"
         );
-        stacks.recorded_by(vec![(ours, 0x100)]);
+        stacks.recorded_by(Code::of(vec![(ours, 0x100)]));
         // Where its callers are not known either, its address tells; up to its last one.
         let bare = [ours + 0x20, ours + 0x100, at(0x2010), at(0x3010)];
         let known = stacks.number(&bare, false, &mut symbols);

@@ -1,4 +1,4 @@
-//! Who held a lock: thread ids become names and stacks, after the fact.
+//! Who held a lock, and who waits for one: thread ids become names and stacks, after the fact.
 //!
 //! A read of `/proc/PID/stack` may block for as long as that process holds a lock of its own
 //! (`exec_update_lock`, fs/proc/base.c). So a thread of its own reads, and a window waits for it
@@ -20,10 +20,11 @@ const FRAMES: usize = 32;
 
 /// Facts about one thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fact {
-    pid: u32,
-    comm: Name,
-    frames: Vec<Name>,
+pub(super) struct Fact {
+    pub(super) pid: u32,
+    pub(super) comm: Name,
+    /// Its kernel stack, innermost function first.
+    pub(super) frames: Vec<Name>,
 }
 
 /// How the thread is asked, and how it answers.
@@ -66,7 +67,8 @@ impl Owners {
         }
     }
 
-    fn ask(&mut self, pids: Vec<u32>) -> Vec<Fact> {
+    /// Looks threads up; gives nothing where that takes longer than a window can wait.
+    pub(super) fn ask(&mut self, pids: Vec<u32>) -> Vec<Fact> {
         if self.thread.is_none() {
             self.thread = start(self.proc.clone());
         }

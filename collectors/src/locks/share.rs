@@ -11,7 +11,7 @@ use stalltop_model::Name;
 use stalltop_model::sample::{LockShare, ShareStack};
 use stalltop_probes::wire::stall::{FRAMES, NONE, StackSample, flag};
 
-use super::names::Stacks;
+use super::names::{Code, Stacks};
 use crate::stalls::attribute::{comm, ids};
 use crate::stalls::kallsyms::Symbols;
 use crate::stalls::stack::{self, LockSign};
@@ -22,18 +22,32 @@ const MAX_STACKS: usize = 64;
 const MAX_DISTINCT: usize = 1024;
 /// Most addresses remembered; then all are forgotten.
 const MAX_KNOWN: usize = 8192;
+/// Frames between a program and the function whose tracepoint it is attached to, that one included.
+const HOOK: usize = 6;
 
 /// What was found out about addresses and stacks; kept from window to window.
 #[derive(Default)]
 pub struct Known {
+    /// Where stalltop's own programs lie, by their addresses.
+    own: Code,
     /// By the interrupted instruction and its caller.
     signs: HashMap<(u64, u64), Sign>,
     stacks: Stacks,
 }
 
-/// What the interrupted function and its caller say, and whether the former is a tracepoint's or
-/// that of a program there.
-type Sign = (LockSign, bool);
+/// What the interrupted function and its caller say, and whether the former is a tracepoint's, or
+/// a program's there.
+type Sign = (LockSign, Interrupted);
+
+/// What was interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Interrupted {
+    /// A tracepoint, or a program there that is not ours.
+    Tracer,
+    /// A program of ours.
+    Ours,
+    Other,
+}
 
 /// A stack in or behind a lock: its number among the known ones, where its lock function is, and
 /// whether a lock is only suspected.
@@ -80,34 +94,72 @@ impl Known {
         }
     }
 
+    /// Says where stalltop's own programs lie: what they do is no suspicion, and who waits while
+    /// they tell of it waits all the same.
+    pub fn own(&mut self, code: Code) {
+        self.own = code;
+        self.signs.clear();
+    }
+
     /// The stack of a sample, if it is in or behind a lock.
     fn look(&mut self, sample: &StackSample, symbols: &mut Symbols) -> Option<Found> {
         let (first, caller, skip) = innermost(sample, symbols)?;
-        let (sign, traced) = match self.signs.get(&(first, caller)) {
-            Some(sign) => *sign,
-            None => {
-                let function = symbols.name(first).name;
-                let called_by = (caller != 0).then(|| symbols.name(caller - 1).name);
-                let opens = stack::lets_interrupts_in(sample.code);
-                let sign = stack::lock_sign(&function, called_by.as_deref(), opens);
-                let sign = (sign, stack::is_tracer(&function));
-                self.signs.insert((first, caller), sign);
-                sign
-            }
-        };
+        let (sign, interrupted) = self.sign(first, caller, sample.code, symbols);
+        let stack = &addresses(sample)[skip..];
+        if interrupted == Interrupted::Ours {
+            return self.behind_own(stack, symbols);
+        }
         let at = match sign {
             LockSign::None => return None,
             LockSign::CallerWaits => 1,
-            LockSign::Waits | LockSign::Reopens => 0,
+            LockSign::Waits => 0,
+            // A helper that a program of ours had called.
+            LockSign::Reopens if stack.iter().any(|at| self.own.has(*at)) => {
+                return self.behind_own(stack, symbols);
+            }
+            LockSign::Reopens => 0,
         };
-        let stack = &addresses(sample)[skip..];
-        if traced && sign == LockSign::CallerWaits {
-            // The tracepoint of the wait itself, and maybe our program there.
+        if interrupted == Interrupted::Tracer && sign == LockSign::CallerWaits {
+            // The tracepoint of the wait itself.
             let number = self.stacks.number(&stack[1..], false, symbols);
             return Some((number, 0, false));
         }
         let number = self.stacks.number(stack, true, symbols);
         Some((number, at, sign == LockSign::Reopens))
+    }
+
+    fn sign(&mut self, first: u64, caller: u64, code: u64, symbols: &mut Symbols) -> Sign {
+        if let Some(sign) = self.signs.get(&(first, caller)) {
+            return *sign;
+        }
+        let function = symbols.name(first).name;
+        let called_by = (caller != 0).then(|| symbols.name(caller - 1).name);
+        let opens = stack::opened_just_now(code);
+        let interrupted = if self.own.has(first) {
+            Interrupted::Ours
+        } else if stack::is_tracer(&function) {
+            Interrupted::Tracer
+        } else {
+            Interrupted::Other
+        };
+        let sign = stack::lock_sign(&function, called_by.as_deref(), opens);
+        self.signs.insert((first, caller), (sign, interrupted));
+        (sign, interrupted)
+    }
+
+    /// The stack behind a program of ours, where that had been called from the slow path of a lock:
+    /// the tracer of waits.
+    fn behind_own(&mut self, stack: &[u64], symbols: &mut Symbols) -> Option<Found> {
+        let own = stack.iter().rposition(|at| self.own.has(*at))?;
+        let behind = &stack[own + 1..];
+        let hook = behind.iter().take(HOOK);
+        let hook: Vec<Name> = hook.map(|at| symbols.name(at - 1).name).collect();
+        let at = stack::tracers(&hook);
+        if !hook.get(at).is_some_and(|name| stack::is_slow_path(name)) {
+            return None;
+        }
+        let number = self.stacks.number(&behind[at..], false, symbols);
+        Some((number, 0, false))
     }
 }
 
@@ -274,21 +326,21 @@ impl Counting {
         share
     }
 
-    /// The CPUs with most samples in or behind a lock so far, the most first: where a closer look
-    /// pays.
-    pub fn worst(&self) -> Vec<u32> {
-        let mut cpus: Vec<(u64, u32)> = self
+    /// The CPUs that have samples so far, those with most in or behind a lock first, and then the
+    /// busiest: where a closer look pays.
+    pub fn busy(&self) -> Vec<u32> {
+        let mut cpus: Vec<(u64, u64, u32)> = self
             .cpus
             .iter()
             .map(|[tick, sampler]| {
-                let both = [tick, sampler].into_iter();
-                let signs = both.map(|share| share.in_lock + share.suspected);
-                (signs.sum(), tick.cpu)
+                let signs = |share: &CpuShare| share.in_lock + share.suspected;
+                (signs(tick) + signs(sampler), tick.samples, tick.cpu)
             })
-            .filter(|(signs, _)| *signs > 0)
             .collect();
-        cpus.sort_unstable_by_key(|(signs, cpu)| (std::cmp::Reverse(*signs), *cpu));
-        cpus.into_iter().map(|(_, cpu)| cpu).collect()
+        cpus.sort_unstable_by_key(|(signs, samples, cpu)| {
+            (std::cmp::Reverse((*signs, *samples)), *cpu)
+        });
+        cpus.into_iter().map(|(.., cpu)| cpu).collect()
     }
 }
 

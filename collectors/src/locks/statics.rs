@@ -27,6 +27,9 @@ const FARTHEST: u64 = 256 << 10;
 /// hundred are left.
 const VARIABLES: usize = 2_000;
 
+/// What has no name.
+const MADE: &str = "the names of locks that were made while it ran";
+
 /// What the file says of some addresses, and how many variables it has.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
@@ -60,12 +63,15 @@ impl Statics {
     /// The name of the variable that a lock is in, or why it has none. Asks for it where that is
     /// not known yet.
     pub(super) fn name(&mut self, lock: u64) -> Reading<Name> {
+        if !may_be_variable(lock) {
+            return unnamed(MADE);
+        }
         if let Some(why) = &self.off {
             return Reading::Off(why.clone());
         }
         match self.known.get(&lock) {
             Some(Some(name)) => Reading::Value(Name::clone(name)),
-            Some(None) => unnamed("the names of locks that were made while it ran"),
+            Some(None) => unnamed(MADE),
             None => {
                 if self.wanted.len() < MAX_KNOWN && !self.wanted.contains(&lock) {
                     self.wanted.push(lock);
@@ -120,6 +126,12 @@ impl Statics {
         }
         self.known.extend(found.names);
     }
+}
+
+/// Whether a variable of the kernel or of a module can be there. On x86-64 those are in the last two
+/// gigabytes (Documentation/arch/x86/x86_64/mm.rst); what a CPU has of its own is not.
+fn may_be_variable(lock: u64) -> bool {
+    !cfg!(target_arch = "x86_64") || lock >= 0xffff_ffff_8000_0000
 }
 
 fn read(path: &Path, wanted: &[u64]) -> io::Result<Found> {
@@ -251,13 +263,17 @@ garbage \u{1b}[2J
         std::fs::create_dir(dir.path().join("proc")).unwrap();
         std::fs::write(dir.path().join("proc/kallsyms"), TEXT).unwrap();
         let mut statics = Statics::new(&Env::at(dir.path()));
-        assert_eq!(statics.name(1), Reading::Off(Reason::Starting));
+        let lock = 0xffff_ffff_8200_0000;
+        assert_eq!(statics.name(lock), Reading::Off(Reason::Starting));
         let now = Instant::now();
         while statics.off.is_none() {
             statics.poll(now);
             std::thread::yield_now();
         }
         let config = "CONFIG_KALLSYMS_ALL".into();
-        assert_eq!(statics.name(1), Reading::Off(Reason::NotBuilt { config }));
+        assert_eq!(
+            statics.name(lock),
+            Reading::Off(Reason::NotBuilt { config })
+        );
     }
 }

@@ -16,6 +16,7 @@ use super::governor::{Governor, LocksMode, Plan};
 use super::watch::{Watcher, program};
 use crate::env::Env;
 use crate::shared::Shared;
+use crate::stalls::CloserLook;
 use crate::stalls::kallsyms::Symbols;
 
 /// Between two windows at least and at most.
@@ -26,6 +27,8 @@ struct State {
     newest: Reading<Arc<Locks>>,
     program: Option<ProgramHealth>,
     spent_ns: u64,
+    /// Where the sampler is to look closer.
+    closer: CloserLook,
     /// A person looks.
     looked_at: bool,
     /// `looked_at` or `stop` changed.
@@ -43,6 +46,8 @@ pub(crate) struct Setup {
     pub(crate) tick: Duration,
     /// Where samples are, or why there are none.
     pub(crate) samples: Result<Samples, Reason>,
+    /// Where the programs lie that always run: address and length of each function.
+    pub(crate) own: Vec<(u64, u32)>,
     /// Names of functions.
     pub(crate) symbols: Symbols,
 }
@@ -52,6 +57,7 @@ pub(crate) struct LockHandle {
     shared: Arc<Shared<State>>,
     program: ProgramHealth,
     spent_ns: u64,
+    closer: CloserLook,
 }
 
 /// Says so where the thread ends that should not.
@@ -79,6 +85,7 @@ impl LockHandle {
             shared: Arc::new(Shared::new(state)),
             program: program(Reading::Off(why.clone())),
             spent_ns: 0,
+            closer: CloserLook::default(),
         }
     }
 
@@ -108,6 +115,11 @@ impl LockHandle {
         });
     }
 
+    /// Where the sampler is to look closer, as of the newest [`LockHandle::fill`].
+    pub(crate) fn closer(&self) -> CloserLook {
+        self.closer
+    }
+
     /// Fills what waits for locks, and what our program for that costs. Never waits; allocates
     /// nothing once warm.
     pub(crate) fn fill(&mut self, out: &mut Sample) {
@@ -119,6 +131,7 @@ impl LockHandle {
                 self.program.clone_from(program);
                 self.spent_ns = state.spent_ns;
             }
+            self.closer = state.closer;
         }
         out.own.programs.push(self.program.clone());
         if let Reading::Value(probe_ns) = &mut out.own.probe_ns {
@@ -163,7 +176,13 @@ fn run(shared: &Shared<State>, setup: Setup) {
     let _alive = Alive(shared);
     let period = setup.tick.clamp(PERIOD.0, PERIOD.1);
     let mut governor = Governor::new(setup.mode, period);
-    let mut watcher = Watcher::new(&setup.env, setup.mode, setup.samples, setup.symbols);
+    let mut watcher = Watcher::new(
+        &setup.env,
+        setup.mode,
+        setup.samples,
+        setup.own,
+        setup.symbols,
+    );
     publish(shared, &watcher, None);
     if let Some(why) = watcher.nothing() {
         shared.lock().newest = Reading::Off(why.clone());
@@ -222,6 +241,7 @@ fn publish(shared: &Shared<State>, watcher: &Watcher, window: Option<Locks>) {
         let mut state = shared.lock();
         state.program = Some(own.health.clone());
         state.spent_ns = own.spent_ns;
+        state.closer = watcher.closer();
         old = window.map(|window| std::mem::replace(&mut state.newest, window));
     }
     // What the last window held is freed here rather than under the lock.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::thread::sched_getaffinity;
 use rustix::time::ClockId;
-use stalltop_model::sample::{Hidden, LockKind, LockWatch, Locks, ProgramHealth};
+use stalltop_model::sample::{Hidden, Lasting, LockKind, LockWatch, Locks, ProgramHealth};
 use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::sys::load;
 use stalltop_probes::wire::lock::EVERY;
@@ -14,10 +14,13 @@ use stalltop_probes::{
     Step,
 };
 
+use super::closer::Closer;
 use super::contend::contend;
 use super::governor::LocksMode;
 use super::hidden::{Machine, hidden};
+use super::lasting;
 use super::long::Long;
+use super::names::Code;
 use super::owners::Owners;
 use super::share::{Counting, Known};
 use super::statics::Statics;
@@ -26,6 +29,7 @@ use crate::cores::why;
 use crate::env::{Env, KernelVersion};
 use crate::host;
 use crate::own::nanoseconds;
+use crate::stalls::CloserLook;
 use crate::stalls::kallsyms::Symbols;
 
 /// What a wait costs as long as that is not measured, ns.
@@ -65,7 +69,11 @@ pub(super) struct Watcher {
     owners: Owners,
     naming: Naming,
     known: Known,
+    /// Waits that lasted at the end of the last window.
+    lasting: Vec<Lasting>,
     counting: Counting,
+    closer: Closer,
+    look: CloserLook,
     counts: LockCounts,
     /// Number of the newest sample of each CPU that was read.
     seen: Vec<u64>,
@@ -101,6 +109,7 @@ impl Watcher {
         env: &Env,
         mode: LocksMode,
         samples: Result<Samples, Reason>,
+        mut own: Vec<(u64, u32)>,
         mut symbols: Symbols,
     ) -> Self {
         let tracer = match mode {
@@ -118,12 +127,15 @@ impl Watcher {
             Ok(_) => Reading::Off(Reason::NotAsked),
             Err(why) => Reading::Off(why.clone()),
         };
-        let mut naming = Naming::default();
+        let (mut naming, mut known) = (Naming::default(), Known::default());
         if let Ok(tracer) = &tracer {
             // Where it is hidden, the tracepoint's own frames tell.
-            naming.recorded_by(tracer.code().unwrap_or_default());
+            let code = tracer.code().unwrap_or_default();
+            own.extend_from_slice(&code);
+            naming.recorded_by(Code::of(code));
             symbols.program_came();
         }
+        known.own(Code::of(own));
         let cpus = samples.as_ref().map_or(0, Samples::possible);
         // What was sampled before is not of our first window.
         let newest = |cpu| samples.as_ref().map_or(0, |samples| samples.newest(cpu));
@@ -139,8 +151,11 @@ impl Watcher {
             statics: Statics::new(env),
             owners: Owners::new(env.path("/proc")),
             naming,
-            known: Known::default(),
+            known,
+            lasting: Vec::new(),
             counting: Counting::default(),
+            closer: Closer::default(),
+            look: CloserLook::default(),
             counts: LockCounts::default(),
             waits: Vec::new(),
             buf: Vec::new(),
@@ -172,6 +187,11 @@ impl Watcher {
     /// Our program.
     pub(super) fn program(&self) -> &OwnProgram {
         &self.program
+    }
+
+    /// Where the sampler is to look closer, and until when.
+    pub(super) fn closer(&self) -> CloserLook {
+        self.look
     }
 
     /// How long one may sleep until [`Watcher::drain`]: the rings are overwritten.
@@ -281,10 +301,14 @@ impl Watcher {
             ..Locks::default()
         };
         out.watch.hidden.clone_from(&self.hidden);
+        let busy = self.counting.busy();
         out.share = match &self.samples {
             Ok(_) => Reading::Value(self.counting.finish(self.tick_hz, &self.known)),
             Err(why) => Reading::Off(why.clone()),
         };
+        self.look = self
+            .closer
+            .next(until_ns, looked_at, out.share.value(), &busy);
         let cost = match &mut self.tracer {
             Ok(tracer) => {
                 let long_ns = tracer.long_ns();
@@ -293,6 +317,12 @@ impl Watcher {
                 let mut name = |lock| statics.name(lock);
                 self.naming
                     .finish(counts, long_ns, &mut self.symbols, &mut name, &mut out);
+                self.waits.clear();
+                tracer.lasting(lasting::LEAST, &mut self.waits);
+                out.lasting = lasting::group(&self.waits, at_ns.saturating_sub(until_ns));
+                let mut name = |lock| statics.name(lock);
+                lasting::look_up(&mut out.lasting, &self.lasting, &mut self.owners, &mut name);
+                self.lasting.clone_from(&out.lasting);
                 statics.poll(Instant::now());
                 out.measured_ns = counts.measured_ns;
                 let runs = &counts.runs;

@@ -13,7 +13,7 @@ use stalltop_probes::wire::BUCKETS;
 use stalltop_probes::wire::lock::{LOCK_FRAMES, LockWait, kind, what};
 use stalltop_probes::{self as probes, LockCounts};
 
-use super::names::Stacks;
+use super::names::{Code, Stacks};
 use crate::stalls::attribute::{comm, ids};
 use crate::stalls::kallsyms::Symbols;
 use crate::stalls::stack;
@@ -72,7 +72,7 @@ struct Row {
 
 impl Naming {
     /// Says where the program lies that takes the stacks: it is left out of them.
-    pub fn recorded_by(&mut self, code: Vec<(u64, u32)>) {
+    pub fn recorded_by(&mut self, code: Code) {
         self.stacks.recorded_by(code);
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Its cost is the timer interrupt, about 2 % of a core where it runs (measured in a virtual
 //! machine, where interrupts are dear), whatever the eBPF program does. So it runs for a while
-//! on a CPU that has just stalled, or that a person looks at, and nowhere else.
+//! on a CPU that has just stalled, or where locks are to be looked at closer, or that a person
+//! looks at, and nowhere else.
 
 use std::time::Duration;
 
 /// How long the sampler stays on after a stall.
 const AFTER: Duration = Duration::from_secs(10);
 /// On how many CPUs at once, unless it was asked for on all: 8 % of one CPU together.
-const AT_ONCE: usize = 4;
+pub(crate) const AT_ONCE: usize = 4;
 /// How long a CPU is left alone where the sampler could not be started, as when it is offline.
 const AGAIN: Duration = Duration::from_secs(10);
 /// How often it is looked whether the sampler still runs where it was started.
@@ -18,14 +19,21 @@ const LOOK: Duration = Duration::from_secs(1);
 /// When to sample.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SampleMode {
-    /// For 10 s after a stall, on the CPU that stalled, and where a person looks: on 4 CPUs
-    /// at once at most.
+    /// For 10 s after a stall, on the CPU that stalled, and where a person looks or waits for
+    /// locks are suspected: on 4 CPUs at once at most.
     #[default]
     Auto,
     /// On every CPU, all the time: about 2 % of each.
     Always,
     /// Never: the scheduler's tick alone looks.
     Off,
+}
+
+/// Where locks are to be looked at closer, and until when (`CLOCK_MONOTONIC`, ns).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CloserLook {
+    pub(crate) cpus: [Option<u32>; AT_ONCE],
+    pub(crate) until_ns: u64,
 }
 
 /// What switches the sampler.
@@ -43,6 +51,8 @@ struct Candidate {
     cpu: u32,
     /// Until then for its stalls.
     until_ns: u64,
+    /// Until then to see what it does in locks.
+    closer_ns: u64,
     /// Sum of the stalls since it became one.
     delay_ns: u64,
     /// Not before then, as it could not be started.
@@ -91,6 +101,19 @@ impl Policy {
         }
     }
 
+    /// Samples those CPUs where none that stalled are in their way, and no others for the sake of
+    /// locks.
+    pub(super) fn look_closer(&mut self, look: CloserLook) {
+        for candidate in &mut self.candidates {
+            candidate.closer_ns = 0;
+        }
+        if self.mode != SampleMode::Off {
+            for cpu in look.cpus.into_iter().flatten() {
+                self.candidate(cpu).closer_ns = look.until_ns;
+            }
+        }
+    }
+
     /// Switches the sampler as decided, and on again where it has stopped by itself. Gives when to
     /// look again, if ever.
     pub(super) fn apply(&mut self, now_ns: u64, sampler: &mut impl Switch) -> Option<u64> {
@@ -101,7 +124,7 @@ impl Policy {
             }
         }
         self.candidates
-            .retain(|c| always || c.until_ns > now_ns || watched == Some(c.cpu));
+            .retain(|c| always || c.ends_ns() > now_ns || watched == Some(c.cpu));
         // A person's CPU first, then the worst; the sort keeps those that are on where equal.
         self.candidates
             .sort_by_key(|c| (watched != Some(c.cpu), std::cmp::Reverse(c.delay_ns)));
@@ -127,7 +150,10 @@ impl Policy {
             }
         }
         self.on.sort_unstable();
-        let ends = self.candidates.iter().map(|c| c.until_ns);
+        let ends = self
+            .candidates
+            .iter()
+            .flat_map(|c| [c.until_ns, c.closer_ns]);
         let agains = self.candidates.iter().map(|c| c.not_before_ns);
         let look = (!self.on.is_empty()).then(|| now_ns.saturating_add(LOOK.as_nanos() as u64));
         ends.chain(agains)
@@ -168,10 +194,15 @@ impl Policy {
 }
 
 impl Candidate {
+    fn ends_ns(&self) -> u64 {
+        self.until_ns.max(self.closer_ns)
+    }
+
     fn new(cpu: u32) -> Self {
         Self {
             cpu,
             until_ns: 0,
+            closer_ns: 0,
             delay_ns: 0,
             not_before_ns: 0,
         }
@@ -241,6 +272,30 @@ mod tests {
         policy.watch(None);
         policy.apply(20 * SECOND, &mut fake);
         assert_eq!(policy.on(), [0; 0]);
+    }
+
+    #[test]
+    fn locks_are_looked_at_where_nothing_stalls() {
+        let mut policy = Policy::new(SampleMode::Auto, 0..9);
+        let mut fake = Fake::default();
+        let look = CloserLook {
+            cpus: [0, 1, 2, 3].map(Some),
+            until_ns: 10 * SECOND,
+        };
+        policy.look_closer(look);
+        assert_eq!(policy.apply(0, &mut fake), Some(SECOND));
+        assert_eq!(policy.on(), [0, 1, 2, 3]);
+        assert_eq!(policy.stalling(0).count(), 0);
+        policy.stalled(7, 5, SECOND);
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(2 * SECOND));
+        assert_eq!(policy.on(), [0, 1, 2, 7]);
+        policy.look_closer(CloserLook::default());
+        assert_eq!(policy.apply(2 * SECOND, &mut fake), Some(3 * SECOND));
+        assert_eq!(policy.on(), [7]);
+        let mut off = Policy::new(SampleMode::Off, 0..9);
+        off.look_closer(look);
+        assert_eq!(off.apply(0, &mut fake), None);
+        assert_eq!(off.on(), [0; 0]);
     }
 
     #[test]

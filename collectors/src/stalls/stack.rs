@@ -7,6 +7,7 @@
 //! little from 5.10 to 6.18, and a carrier that is missing there costs a less telling function,
 //! nothing more.
 
+mod opens;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ mod tests;
 use stalltop_model::Name;
 use stalltop_model::sample::Vector;
 
+pub(crate) use opens::{lets_interrupts_in, opened_just_now};
 use tables::{CARRIERS, INTERRUPT, LANDMARKS, REOPENS, SOFTIRQ, SOFTIRQ_CARRIERS, WAITS, matches};
 
 /// What a stack says.
@@ -126,20 +128,24 @@ pub(crate) enum LockSign {
 }
 
 /// What a sample says about locks. `function` was interrupted, `caller` had called it; `opens`:
-/// the instruction before let interrupts in.
+/// whether the instruction before let interrupts in, where that is known.
 ///
 /// System call entry, the idle loop, softirq processing and the switch to another task let
-/// interrupts in as well, but not because of a lock that somebody waited for.
-pub(crate) fn lock_sign(function: &str, caller: Option<&str>, opens: bool) -> LockSign {
+/// interrupts in as well, but not because of a lock that somebody waited for. And who is
+/// interrupted elsewhere in an unlocking function was not kept from it.
+pub(crate) fn lock_sign(function: &str, caller: Option<&str>, opens: Option<bool>) -> LockSign {
     let (function, caller) = (bare(function), caller.map(bare));
-    let slow = |name: &str| matches(tables::SLOW, name) && !name.ends_with("trylock");
     if slow(function) {
         LockSign::Waits
-    } else if matches(tables::UNLOCKS, function) {
-        LockSign::Reopens
     } else if caller.is_some_and(slow) {
         LockSign::CallerWaits
-    } else if opens
+    } else if matches(tables::UNLOCKS, function) {
+        if opens == Some(false) {
+            LockSign::None
+        } else {
+            LockSign::Reopens
+        }
+    } else if opens == Some(true)
         && !matches(CARRIERS, function)
         && !matches(SOFTIRQ, function)
         && !matches(INTERRUPT, function)
@@ -152,23 +158,13 @@ pub(crate) fn lock_sign(function: &str, caller: Option<&str>, opens: bool) -> Lo
     }
 }
 
-/// Whether the bytes before an interrupted instruction let interrupts in. x86: `sti` (fb) or
-/// `popf` (9d); measured on 453 true gaps: 451. arm64: `msr daif, xN`, `msr daifclr, #n`, or a
-/// write of the priority mask (`ICC_PMR_EL1`), the instruction right before.
-pub(crate) fn lets_interrupts_in(code: u64) -> bool {
-    if code == 0 {
-        return false;
-    }
-    let bytes = code.to_ne_bytes();
-    if cfg!(target_arch = "aarch64") {
-        let [.., a, b, c, d] = bytes;
-        let word = u32::from_le_bytes([a, b, c, d]);
-        word & 0xffff_ffe0 == 0xd51b_4220
-            || word & 0xffff_f0ff == 0xd503_40ff
-            || word & 0xffff_ffe0 == 0xd518_4600
-    } else {
-        bytes.iter().any(|b| matches!(b, 0xfb | 0x9d))
-    }
+/// Whether the function is the slow path of a lock.
+pub(crate) fn is_slow_path(name: &str) -> bool {
+    slow(bare(name))
+}
+
+fn slow(name: &str) -> bool {
+    matches(tables::SLOW, name) && !name.ends_with("trylock")
 }
 
 /// The part of a stack that was interrupted: without the programs and tracing that took the

@@ -22,7 +22,7 @@ use stalltop_model::{Frame, Reading, Reason};
 use stalltop_probes::{StackSample, StallEvent, Stalls};
 
 use super::process::Processes;
-use super::sampling::{Policy, Switch};
+use super::sampling::{CloserLook, Policy, Switch};
 use super::watch::{Source, Understand, Watcher};
 use crate::own::nanoseconds;
 
@@ -42,6 +42,8 @@ struct State {
     full: u64,
     /// Which CPU a person looks at.
     look_at: Option<u32>,
+    /// Where locks are to be looked at closer.
+    closer: CloserLook,
     /// CPUs came or went.
     hotplug: bool,
     stop: bool,
@@ -49,7 +51,7 @@ struct State {
 
 struct Shared {
     state: Mutex<State>,
-    /// Written to when `look_at` or `stop` changed; `None` where there is no thread.
+    /// Written to when `look_at`, `closer` or `stop` changed; `None` where there is no thread.
     wake: Option<OwnedFd>,
     /// CPU time of the thread that looks facts up, ns.
     facts_ns: AtomicU64,
@@ -207,6 +209,15 @@ impl StallHandle {
         }
     }
 
+    /// Says where locks are to be looked at closer. Allocates nothing.
+    pub(crate) fn look_closer(&self, look: CloserLook) {
+        let mut state = self.shared.lock();
+        if std::mem::replace(&mut state.closer, look) != look {
+            drop(state);
+            self.shared.wake();
+        }
+    }
+
     /// Fills how stalls are watched. Never waits; allocates nothing once warm.
     pub(crate) fn fill(&mut self, out: &mut Sample) {
         let online = out.cpus.iter().filter(|cpu| cpu.online);
@@ -307,6 +318,7 @@ fn run<U: Understand>(
                 return;
             }
             watcher.look_at(state.look_at);
+            watcher.look_closer(state.closer);
             if std::mem::take(&mut state.hotplug) {
                 watcher.restart_sampling();
             }

@@ -8,7 +8,7 @@ use stalltop_model::sample::{Pause, Stall};
 use stalltop_probes::wire::stall::{StackSample, StallEvent};
 
 use super::hold::{Budget, Held, Hold};
-use super::sampling::{Policy, Switch};
+use super::sampling::{CloserLook, Policy, Switch};
 
 /// How much of what was before and after a stall is read with it, ns.
 const AROUND: u64 = 20_000_000;
@@ -169,6 +169,11 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
     /// A person looks at a CPU, or at none.
     pub(super) fn look_at(&mut self, cpu: Option<u32>) {
         self.policy.watch(cpu);
+    }
+
+    /// Where locks are to be looked at closer, and until when.
+    pub(super) fn look_closer(&mut self, look: CloserLook) {
+        self.policy.look_closer(look);
     }
 
     /// CPUs came or went: a sampler's event goes with its CPU and does not come back.

@@ -172,8 +172,8 @@ unsafe fn begin(ctx: &RawTracePointContext, cpu: *mut LockCpu, lock: u64, flags:
         let Some(waiters) = WAITERS.get_ptr_mut(0) else {
             return;
         };
-        let pid = bpf_get_current_pid_tgid() as u32;
-        let (key, first) = key(lock, pid);
+        let pid_tgid = bpf_get_current_pid_tgid();
+        let (key, first) = key(lock, pid_tgid as u32);
         let mut way = find(waiters, first, key);
         if way < WAYS {
             let wait = wait_of(waiters, first, way);
@@ -199,6 +199,8 @@ unsafe fn begin(ctx: &RawTracePointContext, cpu: *mut LockCpu, lock: u64, flags:
             readers = what::HELD_BY_READERS;
         }
         (*wait).owner = owner;
+        // User space asks for those that last.
+        (*wait).pid_tgid = pid_tgid;
         start(ctx, cpu, wait, lock, kind | readers, SLEEPING);
     }
 }
@@ -236,7 +238,8 @@ unsafe fn start(
                 stack(ctx, wait);
             }
         }
-        (*wait).begin_ns = now();
+        fence();
+        (&raw mut (*wait).begin_ns).write_volatile(now());
     }
 }
 
@@ -319,6 +322,9 @@ unsafe fn end(ctx: &RawTracePointContext, cpu: *mut LockCpu, lock: u64) {
         }
         let wait = wait_of(waiters, first, way);
         finish(ctx, cpu, wait, now, SLEEPING);
+        // Whoever takes the place next has not begun to wait until it says so.
+        (&raw mut (*wait).begin_ns).write_volatile(0);
+        fence();
         let held = (&raw mut (*waiters).keys)
             .cast::<u64>()
             .add(place(first, way));

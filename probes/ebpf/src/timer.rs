@@ -138,6 +138,8 @@ pub fn sample(ctx: PerfEventContext) -> i32 {
         }
         let due = if last == 0 { now } else { last + PERIOD_NS };
         let (ip, flags) = registers(&ctx);
+        // Who is in a lock, and behind whose program, only the stack tells.
+        let kernel = flags & (flag::REGS | flag::USER) == flag::REGS;
         let interrupt = Interrupt {
             ctx: ctx.as_ptr(),
             flags: flags | flag::SAMPLER | SAMPLER_NMI.load() * flag::NMI,
@@ -145,7 +147,7 @@ pub fn sample(ctx: PerfEventContext) -> i32 {
             pid_tgid,
             now,
             alive,
-            stack: due.wrapping_add(LATE_NS) <= now,
+            stack: kernel || due.wrapping_add(LATE_NS) <= now,
         };
         if let Some((slot, number)) = take(cpu, &interrupt) {
             publish(slot, number);

@@ -205,6 +205,36 @@ impl Tables {
         spinning + sleeping.count() as u64
     }
 
+    /// Adds the waits of sleeping kinds that last, and began between the program's attachment and
+    /// `until_ns`. One that ends, or whose place another one takes meanwhile, is left out.
+    pub(super) fn lasting(&self, until_ns: u64, out: &mut Vec<LockWait>) {
+        const LOCK: usize = offset_of!(LockWait, lock);
+        const BEGIN: usize = offset_of!(LockWait, begin_ns);
+        let since_ns = self.get(0, offset_of!(LockCpu, since_ns));
+        for at in 0..WAITERS {
+            let key = || self.waiters.word(Self::key(at)).load(Ordering::Acquire);
+            let held = key();
+            if held == 0 {
+                continue;
+            }
+            let wait = offset_of!(Waiters, waits) + at * size_of::<LockWait>();
+            let begin_ns = self.waiters.get(wait + BEGIN);
+            if begin_ns < since_ns || begin_ns > until_ns {
+                continue;
+            }
+            fence(Ordering::Acquire);
+            let mut words = [0; size_of::<LockWait>() / size_of::<u64>()];
+            for (word, to) in words.iter_mut().enumerate() {
+                *to = self.waiters.get(wait + word * size_of::<u64>());
+            }
+            fence(Ordering::Acquire);
+            let same = self.waiters.get(wait + BEGIN) == begin_ns && key() == held;
+            if same && words[LOCK / size_of::<u64>()] != 0 {
+                out.push(self::wait(&words));
+            }
+        }
+    }
+
     /// From when on a wait is long.
     pub(super) fn set_long_ns(&mut self, long_ns: u64) {
         for cpu in 0..self.kept.len() {

@@ -60,6 +60,20 @@ fn incident_1_ends_with_its_probes_and_comes_back_with_them_on_6_1() {
     perf_counts_the_same(&run);
 }
 
+#[test]
+fn incident_1_is_told_by_samples_on_5_10() {
+    require!(fetched("5.10"));
+    let run = run("5.10", &[], "i1_old");
+    for (name, enabled) in [("off", 0), ("undo", 1)] {
+        let said = run.text(name);
+        assert!(said.ends_with("status 0\n"), "{said}");
+        let after = if name == "off" { "off" } else { "undone" };
+        assert_eq!(run.number(&format!("enabled.{after}")), enabled);
+    }
+    assert!(run.text("off").contains("ebpf.plugin["));
+    storm::assert_told_by_samples(&run.bytes("i1.zst"));
+}
+
 /// The burst's waits for the lock of the agent's hash, as perf adds them up and as stalltop does.
 fn perf_counts_the_same(run: &Run) {
     let perf = run.text("perf.lock");

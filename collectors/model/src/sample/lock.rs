@@ -103,6 +103,9 @@ pub struct Locks {
     pub cpus: Vec<(u32, Waits)>,
     /// By call stack and waiter: the longest waits first.
     pub stacks: Vec<LockStack>,
+    /// Waits that last, by lock: at the end of the window, in kinds that sleep. The longest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lasting: Vec<Lasting>,
     /// What of the waits the stacks do not show: of short waits every n-th alone has one.
     pub unseen: Waits,
     /// The share of samples in lock slow paths: independent of the tracepoints.
@@ -131,6 +134,13 @@ impl Locks {
             stack.frames.truncate(MOST_FRAMES);
             stack.programs.truncate(MOST_FRAMES);
             stack.owners.truncate(MOST_FRAMES);
+        }
+        self.lasting.truncate(MOST_ROWS);
+        for lasting in &mut self.lasting {
+            lasting.frames.truncate(MOST_FRAMES);
+            if let Some(owner) = &mut lasting.owner {
+                owner.frames.truncate(MOST_FRAMES);
+            }
         }
         if let Reading::Value(share) = &mut self.share {
             share.stacks.truncate(MOST_ROWS);
@@ -231,6 +241,33 @@ pub struct LockOwner {
     /// Its kernel stack after the fact (`/proc/PID/stack`), innermost first; empty where it ran,
     /// was gone or may not be seen.
     pub frames: Vec<Name>,
+}
+
+/// Threads that wait for a lock and have not got it yet: no other figure has their wait until it
+/// ends.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lasting {
+    /// Its kind, and how it is to be taken by the one that waits longest.
+    pub kind: LockKind,
+    /// Its address, as in [`Lock::address`].
+    pub address: u64,
+    /// Its name, as in [`Lock::name`].
+    pub name: Reading<Name>,
+    /// How many threads wait for it, of those that have for a tenth of a second.
+    pub threads: u32,
+    /// Since when the first of them waits (`CLOCK_BOOTTIME`, ns).
+    pub since_ns: u64,
+    /// Thread id of that one.
+    pub pid: u32,
+    /// Its process.
+    pub tgid: u32,
+    /// Its comm; empty where it was gone.
+    pub comm: Name,
+    /// Its kernel stack (`/proc/PID/stack`), innermost first; empty where it may not be seen.
+    pub frames: Vec<Name>,
+    /// Who held the lock when that wait began: mutexes and rwsems only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<LockOwner>,
 }
 
 /// How contention is watched.

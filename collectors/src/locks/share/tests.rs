@@ -14,8 +14,9 @@ ffffffff81006000 t delay_tsc
 ffffffff81007000 t finish_task_switch.isra.0
 ";
 const COMM: [u64; 2] = [u64::from_ne_bytes(*b"proxy\0\0\0"), 0];
-/// `popf`, six bytes before the interrupted instruction.
-const POPF: u64 = u64::from_ne_bytes([0, 0x9d, 0, 0, 0, 0, 0, 0]);
+/// `popf` right before the interrupted instruction, and long before.
+const POPF: u64 = u64::from_ne_bytes([0, 0, 0, 0, 0, 0, 0x57, 0x9d]);
+const LATER: u64 = u64::from_ne_bytes([0x9d, 1, 1, 1, 1, 1, 1, 1]);
 
 fn at(function: u64) -> u64 {
     0xffff_ffff_8100_0010 + function * 0x1000
@@ -96,6 +97,41 @@ fn interrupts_that_come_back_on_are_a_suspicion() {
 }
 
 #[test]
+fn who_was_not_kept_waiting_is_no_suspicion() {
+    let mut unlocked = sample(&[3, 2, 5], 0);
+    unlocked.code = LATER;
+    let mut elsewhere = sample(&[4, 5], 0);
+    elsewhere.code = LATER;
+    let share = shared(&[(0, vec![unlocked, elsewhere])]);
+    assert_eq!((share.kernel, share.suspected), (2, 0));
+}
+
+#[test]
+fn our_own_programs_are_no_suspicion() {
+    let mut symbols = Symbols::of(Table::read(TEXT.as_bytes()).unwrap());
+    let (mut known, mut counting) = (Known::default(), Counting::default());
+    // A program of ours lies at 8, where the table knows of none; 3 is a helper.
+    known.own(Code::of(vec![(at(8) - 0x10, 0x100)]));
+    let mut own = sample(&[8, 4, 5], 0);
+    own.code = POPF;
+    let samples = [
+        own,
+        sample(&[3, 8, 4, 5], 0),
+        // Who waits while our tracer tells of it waits.
+        sample(&[8, 0, 1, 2], 0),
+        sample(&[3, 8, 0, 1, 2], 0),
+        // The same helper, of somebody else.
+        sample(&[3, 2, 5], 0),
+    ];
+    counting.count(0, &samples, &mut known, &mut symbols);
+    let share = counting.finish(Some(250), &known);
+    assert_eq!((share.in_lock, share.suspected), (2, 1));
+    let waits = share.stacks.iter().find(|stack| !stack.suspected).unwrap();
+    assert_eq!((waits.samples, waits.frames.len()), (2, 3));
+    assert_eq!(&*waits.function, "native_queued_spin_lock_slowpath");
+}
+
+#[test]
 fn non_maskable_samples_stand_alone() {
     let nmi = flag::SAMPLER | flag::NMI;
     let share = shared(&[
@@ -153,7 +189,7 @@ fn the_worst_cpus_come_first() {
         let samples = [vec![sample(&[0, 1], 0); n], vec![sample(&[2], 0)]].concat();
         counting.count(cpu, &samples, &mut known, &mut symbols);
     }
-    assert_eq!(counting.worst(), [2, 0]);
+    assert_eq!(counting.busy(), [2, 0, 1]);
 }
 
 proptest! {

@@ -137,6 +137,39 @@ fn waits_that_last_when_it_is_detached_are_dropped() {
 }
 
 #[test]
+fn waits_that_last_are_told_while_they_do() {
+    let mut tables = tables();
+    tables.start();
+    tables.started();
+    let since = tables.get(0, offset_of!(LockCpu, since_ns));
+    let begin = |at: usize, key: u64, begin_ns: u64| {
+        let wait = offset_of!(Waiters, waits) + at * size_of::<LockWait>();
+        let words = [
+            (Tables::key(at), key),
+            (wait + offset_of!(LockWait, lock), LOCK),
+            (wait + offset_of!(LockWait, begin_ns), begin_ns),
+            (wait + offset_of!(LockWait, what), kind::RWSEM_WRITE),
+            (wait + offset_of!(LockWait, pid_tgid), 7 << 32 | at as u64),
+        ];
+        for (word, value) in words {
+            tables.waiters.word(word).store(value, Ordering::Relaxed);
+        }
+    };
+    begin(0, 5, since + 10);
+    // Not long enough, over, about to begin, and from before we were attached.
+    begin(8, 5, since + 1_000);
+    begin(9, 0, since + 10);
+    begin(10, 5, 0);
+    begin(11, 5, since - 1);
+    begin(WAITERS - 1, 9, since);
+    let mut out = Vec::new();
+    tables.lasting(since + 100, &mut out);
+    let told: Vec<(u64, u64)> = out.iter().map(|w| (w.pid_tgid & 0xffff, w.lock)).collect();
+    assert_eq!(told, [(0, LOCK), (WAITERS as u64 - 1, LOCK)]);
+    assert_eq!(out[0].begin_ns, since + 10);
+}
+
+#[test]
 fn only_time_attached_is_measured() {
     let mut tables = tables();
     let mut out = LockCounts::default();

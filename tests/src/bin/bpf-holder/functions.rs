@@ -65,6 +65,14 @@ fn probe_on(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> io::Result<()>
             held.push(hash);
             Ok(())
         }
+        // The same without kernel probes.
+        "raw_tracepoint_hash" => {
+            let hash = bpf::hash("shared_hash")?;
+            let program = bpf::load_update(ProgramType::RawTracepoint, kind, &hash)?;
+            let link = bpf::raw_tracepoint(&program, Some(target))?;
+            held.extend([hash, program, link]);
+            Ok(())
+        }
         // PATH@OFFSET, the offset in hexadecimal.
         "uprobe" | "uretprobe" => {
             let (path, offset) = target

@@ -19,11 +19,21 @@ pub(super) fn lock(name: &Reading<Name>, address: u64) -> String {
     }
 }
 
+/// The same where there is room to say why it has no name.
+pub(super) fn lock_in_full(name: &Reading<Name>, address: u64) -> String {
+    match (name.reason(), address) {
+        (Some(reason), 1..) => format!("{address:#x} {}", unnamed(reason)),
+        _ => lock(name, address),
+    }
+}
+
 /// Why a lock has no name, in a few words.
 fn unnamed(reason: &Reason) -> &'static str {
     match reason {
         Reason::NoCapability { .. } | Reason::Io { .. } => "(names may not be read)",
         Reason::NotAsked | Reason::Starting => "(no name yet)",
+        Reason::NotBuilt { .. } => "(kallsyms has no data symbols)",
+        Reason::KernelDoesNotSay { .. } => "(made while the kernel ran)",
         _ => "(no symbol)",
     }
 }

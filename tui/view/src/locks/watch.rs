@@ -2,14 +2,20 @@
 
 use stalltop_model::Reason;
 use stalltop_model::model::locks::{Over, ShareSum};
-use stalltop_model::sample::{Hidden, LockTracer, LockWaits, LockWatch, Waits};
+use stalltop_model::sample::{Hidden, Lasting, LockTracer, LockWaits, LockWatch, Waits};
 
 use crate::glyph;
 use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
 
+use super::names;
 use super::rows::By;
+
+/// Locks that are waited for now, of which a line tells.
+const LASTING: usize = 3;
+/// From when on such a wait is a warning, ns.
+const LONG_NS: u64 = 1_000_000_000;
 
 /// Some text and how it is painted.
 pub(super) type Part = (String, Role);
@@ -63,6 +69,7 @@ pub(super) fn lines(scene: &Scene<'_>, over: &Over<'_>) -> Vec<Line> {
     };
     let watch = &locks.watch;
     let mut out = vec![tracer(watch, over)];
+    out.extend(lasting(&locks.lasting, scene.sample().at_ns));
     match watch.hidden.as_ref() {
         Ok(hidden) => {
             for hidden in hidden {
@@ -85,6 +92,47 @@ pub(super) fn lines(scene: &Scene<'_>, over: &Over<'_>) -> Vec<Line> {
         Err(reason) => out.push(Line::gap("no sample share", reason)),
     }
     out
+}
+
+/// Who waits now and has not got the lock yet: no row of the table has that wait before it ends.
+fn lasting(lasting: &[Lasting], now_ns: u64) -> impl Iterator<Item = Line> {
+    let more = lasting.len().saturating_sub(LASTING);
+    let of = lasting.iter().take(LASTING).map(move |of| {
+        let since_ns = now_ns.saturating_sub(of.since_ns);
+        let role = match since_ns >= LONG_NS {
+            true => Role::Warning,
+            false => Role::Notice,
+        };
+        let threads = text::plural(of.threads.into(), "thread");
+        let lock = names::lock_in_full(&of.name, of.address);
+        let mut parts = vec![
+            ("waiting now: ".to_owned(), Role::Dim),
+            (
+                format!("{} for {} {lock}", threads, of.kind.as_str()),
+                Role::Text,
+            ),
+            (format!(" for {}", text::duration(since_ns)), role),
+            (format!(" · first {}", thread(&of.comm, of.pid)), Role::Text),
+        ];
+        if let Some(owner) = &of.owner {
+            let doing = owner.frames.first().map_or(String::new(), |frame| {
+                format!(", now in {}", names::function(frame, 60))
+            });
+            let by = format!(" · held by {}{doing}", thread(&owner.comm, owner.pid));
+            parts.push((by, Role::Text));
+        }
+        Line::of(parts)
+    });
+    let rest = (more > 0).then(|| {
+        let about = format!("and for {} more", text::plural(more as u64, "lock"));
+        Line::of(vec![(about, Role::Dim)])
+    });
+    of.chain(rest)
+}
+
+/// `writer[4711]`; a thread that was gone has its number alone.
+fn thread(comm: &str, pid: u32) -> String {
+    format!("{}[{pid}]", text::name(comm, 20))
 }
 
 /// How waits are traced.

@@ -281,6 +281,7 @@ pub(crate) fn window(kind: Kind, tick: u64) -> Locks {
         rest: Waits::default(),
         cpus,
         stacks,
+        lasting: Vec::new(),
         unseen: part(&storm, 1, 8),
         share: Reading::Value(share(kind, &netdata, &proxy)),
     }

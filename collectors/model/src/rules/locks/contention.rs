@@ -8,6 +8,7 @@ use crate::model::Model;
 use crate::model::locks::{Over, StackSum};
 use crate::name::printable;
 use crate::rules::{Confidence, Finding, Severity};
+use crate::sample::Lasting;
 use crate::units::{Count, Duration};
 
 /// Seconds of spinning a second, and as a part of the host's CPUs: a fifth of a CPU burnt, or
@@ -27,6 +28,14 @@ const LEAST_IN_LOCK: u64 = 100;
 const SUSPECTED: f64 = 0.25;
 /// On so many CPUs at least: a lock is waited for by one while another has it.
 const LEAST_CPUS: usize = 2;
+
+/// From when on a wait that lasts is told, ns: whoever waits as long does nothing else, and a lock
+/// that is held as long has no other holder either.
+const LASTS_NS: u64 = 5_000_000_000;
+/// From here on it is no wait for work that takes its time.
+const HANGS_NS: u64 = 20_000_000_000;
+/// How old a window may be that tells of now, ns: one is due each ten seconds at the least.
+const FRESH_NS: u64 = 15_000_000_000;
 
 /// What was found to wait.
 struct Found {
@@ -56,11 +65,18 @@ pub(in super::super) fn contention(model: &Model) -> Option<Finding> {
                 && recent
                     .part(samples.suspected)
                     .is_some_and(|p| p >= SUSPECTED));
-    if spun.is_none() && slept.is_none() && !sampled {
+    let lasting = lasting(model);
+    if spun.is_none() && slept.is_none() && !sampled && lasting.is_none() {
         return None;
     }
     let over = model.locks.over(recent.from_ns, recent.to_ns);
-    let found = waits(model, &recent, &over, cpus).or_else(|| by_samples(&recent, &over))?;
+    let found = waits(model, &recent, &over, cpus)
+        .or_else(|| by_samples(&recent, &over))
+        .map(|mut found| {
+            found.evidence.extend(lasting.map(|of| still(model, of)));
+            found
+        })
+        .or_else(|| Some(hangs(model, lasting?)))?;
     Some(Finding {
         id: "lock-contention",
         incident: "",
@@ -72,6 +88,71 @@ pub(in super::super) fn contention(model: &Model) -> Option<Finding> {
         pane: "locks",
         disproof: "the work that waits is done in time all the same",
     })
+}
+
+/// The lock that has been waited for longest by somebody who still waits.
+fn lasting(model: &Model) -> Option<&Lasting> {
+    let locks = model.now().locks.value()?;
+    // A window that is old says nothing of now.
+    let age_ns = model.now().at_ns.saturating_sub(locks.at_ns);
+    let first = locks.lasting.first()?;
+    let since_ns = locks.at_ns.saturating_sub(first.since_ns);
+    (since_ns >= LASTS_NS && age_ns < FRESH_NS).then_some(first)
+}
+
+/// `a rwsem:W of vm_mmap_pgoff`, or without a name.
+fn lock_of(of: &Lasting) -> String {
+    match of.name.value() {
+        Some(name) => format!("{} {}", of.kind.as_str(), printable(name)),
+        None => format!("a {}", of.kind.as_str()),
+    }
+}
+
+fn thread(comm: &str, pid: u32) -> String {
+    format!("{}[{pid}]", printable(comm))
+}
+
+/// A wait that lasts, as evidence of more.
+fn still(model: &Model, of: &Lasting) -> String {
+    let ns = model.now().at_ns.saturating_sub(of.since_ns);
+    format!(
+        "{} still waits for {}, since {} ago",
+        thread(&of.comm, of.pid),
+        lock_of(of),
+        Duration(ns)
+    )
+}
+
+/// Nobody waits often, but somebody does not get the lock at all.
+fn hangs(model: &Model, of: &Lasting) -> Found {
+    let ns = model.now().at_ns.saturating_sub(of.since_ns);
+    let (who, lock) = (thread(&of.comm, of.pid), lock_of(of));
+    let mut sentence = format!("{who} has waited {} for {lock}", Duration(ns));
+    if of.threads > 1 {
+        sentence += &format!(", and {} more threads wait for it", of.threads - 1);
+    }
+    let mut evidence = Vec::new();
+    if !of.frames.is_empty() {
+        evidence.push(format!("it waits in {}", called(&of.frames)));
+    }
+    evidence.extend(of.owner.as_ref().map(|owner| {
+        let inside = match owner.frames.first() {
+            Some(_) => format!(", which is now in {}", called(&owner.frames)),
+            None => String::new(),
+        };
+        let by = thread(&owner.comm, owner.pid);
+        format!("held by {by} when that wait began{inside}")
+    }));
+    Found {
+        severity: if ns >= HANGS_NS {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        },
+        confidence: Confidence::High,
+        sentence,
+        evidence,
+    }
 }
 
 /// Waits that were measured.

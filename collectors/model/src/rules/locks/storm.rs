@@ -116,6 +116,10 @@ impl Harm {
                 Confidence::High
             }
             (Some(_), ..) | (_, Some(_), _) | (.., Some(_)) => Confidence::Medium,
+            // So much of the time behind one's probes has no other reason.
+            _ if known && self.suspected.is_some_and(|part| part >= GRAVE_SAMPLES) => {
+                Confidence::Medium
+            }
             _ => Confidence::Low,
         }
     }

@@ -4,7 +4,7 @@ use super::frames::{self, Machinery};
 use crate::Name;
 use crate::model::Model;
 use crate::name::printable;
-use crate::sample::{BpfObjects, BpfProgram, Holder, OwnerKind, Tracing, Waits};
+use crate::sample::{BpfObjects, BpfProgram, Holder, KernelProbeKind, OwnerKind, Tracing, Waits};
 
 /// What tells suspects apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -305,10 +305,40 @@ impl<'a> Suspects<'a> {
                 let who = self.perf_user();
                 self.of(who)
             }
-            (None, None, None) => self.of(Who::Without(machinery)),
+            (None, None, None) => match self.only_user(machinery) {
+                Some(program) => self.holding(program),
+                None => self.of(Who::Without(machinery)),
+            },
         };
         suspect.stack(frames, weight, machinery);
         Some(suspect)
+    }
+
+    /// A program of the only one who has probes of that machinery: interrupts come back on when
+    /// the program is over, in what had called it (before 5.11 a kretprobe's runs under a lock of
+    /// its own, kernel/kprobes.c, `kretprobe_hash_lock`). None where there are several, or some
+    /// that nobody is known to have.
+    fn only_user(&self, machinery: Machinery) -> Option<&'a BpfProgram> {
+        let (kind, listed) = match machinery {
+            Machinery::Kretprobe => ("kretprobe", KernelProbeKind::Kretprobe),
+            Machinery::Kprobe => ("kprobe", KernelProbeKind::Kprobe),
+            _ => return None,
+        };
+        let of_kind = |p: &&BpfProgram| p.attached.iter().any(|a| &*a.kind == kind);
+        let programs = self.bpf().map_or(&[][..], |bpf| &bpf.programs);
+        let mut users = programs.iter().filter(of_kind);
+        let first = users.next()?;
+        let targets = |p: &BpfProgram| p.attached.iter().filter(|a| &*a.kind == kind).count();
+        let mut known = targets(first);
+        for other in users {
+            if !who_holds(other).is(&who_holds(first)) {
+                return None;
+            }
+            known += targets(other);
+        }
+        let probes = self.tracing.kprobes.value()?;
+        let live = probes.list.iter().filter(|p| p.kind == listed && !p.gone);
+        (live.count() <= known).then_some(first)
     }
 
     /// Who uses perf events, where it is one process alone.

@@ -5,8 +5,8 @@ use super::*;
 use crate::Reading;
 use crate::made::{self, Made};
 use crate::sample::{
-    BpfMap, Costs, DynamicCost, Growth, InstanceCost, KernelProbes, LockShare, LockStack, PerfUse,
-    ShareStack, Tracing,
+    BpfMap, Costs, DynamicCost, Growth, InstanceCost, KernelProbes, Lasting, LockOwner, LockShare,
+    LockStack, PerfUse, ShareStack, Tracing,
 };
 
 /// Behind a kretprobe, on 5.10.
@@ -248,6 +248,89 @@ fn where_no_tracepoint_sees_it_samples_do() {
         (finding.severity, finding.confidence),
         (Severity::Warning, Confidence::Low)
     );
+    assert!(found(&made, "lock-contention").is_none());
+}
+
+#[test]
+fn where_the_stack_ends_in_the_kretprobe_it_is_that_of_the_only_one_who_has_some() {
+    // 5.10: interrupts are off for as long as the program runs.
+    let reopened = &[
+        "_raw_spin_unlock_irqrestore",
+        "__kretprobe_trampoline_handler",
+        "trampoline_handler",
+        "kretprobe_trampoline",
+    ];
+    let mut tracing = netdata(9, "kretprobe");
+    let mut made = storm(tracing.clone());
+    made.now.stacks = None;
+    made.now.share = Some(share(vec![sampled(reopened, true, 400)]));
+    made.ticks(6);
+    let finding = found(&made, "probe-storm").unwrap();
+    assert!(
+        finding
+            .sentence
+            .starts_with("netdata's 9 kprobes cost 50 %"),
+        "{finding:?}"
+    );
+    assert_eq!(
+        (finding.action, finding.confidence),
+        ("kprobes", Confidence::Medium)
+    );
+    // Somebody else has one: it may be theirs.
+    let Reading::Value(bpf) = &mut tracing.bpf else {
+        panic!("programs");
+    };
+    let other = vec![made::holder(90, "bcc")];
+    bpf.programs
+        .push(made::program(90, "kretprobe", "tcp_close", other));
+    made.now.tracing = Arc::new(tracing);
+    made.ticks(3);
+    let finding = found(&made, "probe-storm").unwrap();
+    assert!(
+        finding.sentence.starts_with("kretprobes without"),
+        "{finding:?}"
+    );
+}
+
+#[test]
+fn a_wait_that_does_not_end_is_told() {
+    let mut made = Made::new();
+    let lasting = |made: &Made, seconds: u64| Lasting {
+        kind: LockKind::RwsemWrite,
+        address: 0xffff_8880_0000_1000,
+        name: Reading::Value("of vm_mmap_pgoff".into()),
+        threads: 3,
+        since_ns: (made.second - seconds) * made::S,
+        pid: 4_711,
+        tgid: 4_700,
+        comm: "proxy".into(),
+        frames: made::names(&["rwsem_down_write_slowpath", "down_write", "vm_mmap_pgoff"]),
+        owner: Some(LockOwner {
+            pid: 4_712,
+            comm: "pager".into(),
+            count: 1,
+            frames: made::names(&["handle_userfault"]),
+        }),
+    };
+    made.now.lasting = vec![lasting(&made, 0)];
+    made.ticks(4);
+    assert!(found(&made, "lock-contention").is_none());
+    made.ticks(6);
+    let finding = found(&made, "lock-contention").unwrap();
+    assert_eq!(
+        finding.sentence,
+        "proxy[4711] has waited 10.0 s for rwsem:W of vm_mmap_pgoff, and 2 more threads wait for it"
+    );
+    assert_eq!(finding.severity, Severity::Warning);
+    assert!(
+        finding.evidence.contains(
+            &"held by pager[4712] when that wait began, which is now in handle_userfault"
+                .to_owned()
+        ),
+        "{finding:?}"
+    );
+    made.now.lasting.clear();
+    made.tick();
     assert!(found(&made, "lock-contention").is_none());
 }
 
