@@ -46,6 +46,13 @@ pub struct Trend {
     pub span_ns: u64,
 }
 
+impl Trend {
+    /// Whether it is next to nothing.
+    pub fn is_steady(&self) -> bool {
+        self.per_minute.abs() < 0.5
+    }
+}
+
 impl fmt::Display for Trend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = if self.per_minute < 0.0 { '-' } else { '+' };

@@ -6,14 +6,14 @@ mod rows;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::Model;
-use stalltop_model::units::{Trend, Window};
+use stalltop_model::units::Window;
 
 use crate::action::{ActionId, Context};
 use crate::listing::{ListPane, Listing};
 use crate::msg::{Effect, Mouse};
 use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::theme::Role;
-use rows::{Order, Row};
+use rows::Row;
 
 /// The role of the time that a read of memory.stat takes.
 pub(crate) fn read_role(ns: u64) -> Role {
@@ -28,14 +28,8 @@ pub(crate) fn read_role(ns: u64) -> Role {
 /// ` (+12/min over 2 min)`, or nothing while no trend is known.
 pub(crate) fn trend(model: &Model) -> String {
     match model.cgroups.zombies_per_minute() {
-        Some((rate, span_ns)) if rate.abs() >= 0.5 => {
-            let trend = Trend {
-                per_minute: rate,
-                span_ns,
-            };
-            format!(" ({trend})")
-        }
-        Some((_, span_ns)) => format!(" (steady over {})", Window(span_ns)),
+        Some(trend) if trend.is_steady() => format!(" (steady over {})", Window(trend.span_ns)),
+        Some(trend) => format!(" ({trend})"),
         None => String::new(),
     }
 }
@@ -55,16 +49,15 @@ pub(crate) fn stale(now_ns: u64, read_at_ns: u64) -> String {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Cgroups {
-    list: Listing<Row, Order>,
+    list: Listing<Row>,
     /// One sorted list in place of the tree.
     flat: bool,
 }
 
 impl ListPane for Cgroups {
     type Row = Row;
-    type Order = Order;
 
-    fn listing(&mut self) -> &mut Listing<Row, Order> {
+    fn listing(&mut self) -> &mut Listing<Row> {
         &mut self.list
     }
 

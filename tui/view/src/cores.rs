@@ -21,7 +21,7 @@ use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::theme::Role;
 use detail::Detail;
 use marks::Marks;
-use rows::{Level, Order, Row, RowKey};
+use rows::{Level, Row, RowKey};
 
 /// The role of a delay: when it hurts.
 pub(crate) fn delay_role(ns: u64) -> Role {
@@ -54,7 +54,7 @@ fn stalls_of(cpu: u32) -> Reply {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Cores {
-    list: Listing<Row, Order>,
+    list: Listing<Row>,
     level: Level,
     marks: Marks,
     detail: Option<Detail>,
@@ -104,9 +104,8 @@ impl Cores {
 
 impl ListPane for Cores {
     type Row = Row;
-    type Order = Order;
 
-    fn listing(&mut self) -> &mut Listing<Row, Order> {
+    fn listing(&mut self) -> &mut Listing<Row> {
         &mut self.list
     }
 

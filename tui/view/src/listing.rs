@@ -1,6 +1,10 @@
 //! A list of rows with what a person asked of it: order, filter, folds. Every pane that is a
 //! list has one, and behaves alike: a pane says only what is its own.
 
+mod pane;
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::hash::Hash;
 use std::ops::Range;
@@ -11,15 +15,18 @@ use ratatui::layout::Rect;
 use crate::action::ActionId;
 use crate::draw;
 use crate::list::List;
-use crate::msg::{Mouse, MouseKind};
-use crate::pane::{Reply, Scene};
+use crate::msg::Mouse;
+use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
+pub(crate) use pane::ListPane;
 
 /// What can be a row of a list.
 pub(crate) trait Listed {
     /// What the cursor sticks to.
     type Key: Clone + Eq + Hash + std::fmt::Debug;
+    /// What it can be sorted by.
+    type Order: SortOrder;
 
     /// Its key; no two rows have the same.
     fn key(&self) -> Self::Key;
@@ -52,7 +59,7 @@ impl Default for Place {
 }
 
 /// What rows can be sorted by.
-pub(crate) trait SortOrder: Copy + Default + PartialEq + 'static {
+pub(crate) trait SortOrder: Copy + Default + PartialEq + std::fmt::Debug + 'static {
     /// Every order, as the key goes through them.
     const ALL: &'static [Self];
 
@@ -80,11 +87,11 @@ pub(crate) enum Acted {
 
 /// Rows in their order, the cursor among them, and what was asked for.
 #[derive(Debug)]
-pub(crate) struct Listing<R: Listed, O> {
+pub(crate) struct Listing<R: Listed> {
     list: List<R::Key>,
     rows: Vec<R>,
     /// What is sorted by.
-    pub order: O,
+    pub order: R::Order,
     /// The other way round.
     pub reverse: bool,
     /// What is typed after `/`.
@@ -93,12 +100,12 @@ pub(crate) struct Listing<R: Listed, O> {
     turned: HashSet<R::Key>,
 }
 
-impl<R: Listed, O: Default> Default for Listing<R, O> {
+impl<R: Listed> Default for Listing<R> {
     fn default() -> Self {
         Self {
             list: List::default(),
             rows: Vec::new(),
-            order: O::default(),
+            order: R::Order::default(),
             reverse: false,
             filter: String::new(),
             turned: HashSet::new(),
@@ -106,7 +113,7 @@ impl<R: Listed, O: Default> Default for Listing<R, O> {
     }
 }
 
-impl<R: Listed, O: SortOrder> Listing<R, O> {
+impl<R: Listed> Listing<R> {
     /// A frame went by.
     pub(crate) fn tick(&mut self) {
         self.list.tick();
@@ -202,7 +209,7 @@ impl<R: Listed, O: SortOrder> Listing<R, O> {
     pub(crate) fn act(&mut self, action: ActionId) -> Acted {
         match action {
             ActionId::Sort => {
-                self.order = after(O::ALL, self.order);
+                self.order = after(R::Order::ALL, self.order);
                 self.list.release();
             }
             ActionId::Reverse => {
@@ -288,194 +295,5 @@ impl<R: Listed, O: SortOrder> Listing<R, O> {
     fn click(&mut self, mouse: Mouse) -> bool {
         let before = self.list.cursor();
         self.list.click(mouse.column, mouse.row) && self.list.cursor() == before
-    }
-}
-
-/// A pane that is a list of rows, or one while no details lie over it.
-pub(crate) trait ListPane {
-    /// Its rows.
-    type Row: Listed;
-    /// What they can be sorted by.
-    type Order: SortOrder;
-
-    /// The list.
-    fn listing(&mut self) -> &mut Listing<Self::Row, Self::Order>;
-
-    /// Works the rows out anew.
-    fn rebuild(&mut self, scene: &Scene<'_>);
-
-    /// Opens the details of the selected row.
-    fn enter(&mut self, scene: &Scene<'_>) -> Reply;
-
-    /// The time that is shown went on, or is another one.
-    fn refresh_list(&mut self, scene: &Scene<'_>) {
-        self.listing().tick();
-        self.rebuild(scene);
-    }
-
-    /// Does an action that the pane gives no meaning of its own.
-    fn act_on_list(&mut self, action: ActionId, scene: &Scene<'_>) -> Reply {
-        let acted = match action {
-            ActionId::Open if self.listing().fold(None) => Acted::Asked,
-            ActionId::Unfold if self.listing().fold(Some(true)) => Acted::Asked,
-            ActionId::Open => return self.enter(scene),
-            // What has something below it unfolds at most; anything else opens.
-            ActionId::Unfold => match self.listing().selected().and_then(|row| row.place().open) {
-                Some(_) => Acted::Moved,
-                None => return self.enter(scene),
-            },
-            action => self.listing().act(action),
-        };
-        match acted {
-            Acted::NotMine => return Reply::NotMine,
-            Acted::Moved => {}
-            Acted::Asked => self.rebuild(scene),
-        }
-        Reply::Done
-    }
-
-    /// Takes the mouse: the wheel moves the cursor, a click puts it somewhere, a second one
-    /// does what Enter does in most lists: folds, or opens.
-    fn mouse_on_list(&mut self, mouse: Mouse, scene: &Scene<'_>) -> Reply {
-        match mouse.kind {
-            MouseKind::WheelUp => self.act_on_list(ActionId::Up, scene),
-            MouseKind::WheelDown => self.act_on_list(ActionId::Down, scene),
-            MouseKind::Press if self.listing().click(mouse) => {
-                self.act_on_list(ActionId::Open, scene)
-            }
-            MouseKind::Press | MouseKind::Drag => Reply::Done,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[derive(Clone, Copy, Debug, Default, PartialEq)]
-    enum By {
-        #[default]
-        Size,
-        Name,
-    }
-
-    impl SortOrder for By {
-        const ALL: &'static [Self] = &[Self::Size, Self::Name];
-
-        fn title(self) -> &'static str {
-            match self {
-                Self::Size => "by size",
-                Self::Name => "by name",
-            }
-        }
-    }
-
-    /// Name, depth, whether it is open.
-    #[derive(Clone, Copy)]
-    struct Row(&'static str, u16, Option<bool>);
-
-    impl Listed for Row {
-        type Key = &'static str;
-
-        fn key(&self) -> Self::Key {
-            self.0
-        }
-
-        fn place(&self) -> Place {
-            Place {
-                depth: self.1,
-                open: self.2,
-                hit: self.0.starts_with('b'),
-            }
-        }
-    }
-
-    /// Two groups that are open by default, with what is in them.
-    fn shown(list: &Listing<Row, By>) -> Vec<Row> {
-        let mut rows = Vec::new();
-        for (group, inside) in [("a", "b1"), ("c", "b2")] {
-            let open = list.is_open(&group, true);
-            rows.push(Row(group, 0, Some(open)));
-            if open {
-                rows.push(Row(inside, 1, None));
-            }
-        }
-        rows
-    }
-
-    fn list() -> Listing<Row, By> {
-        let mut list = Listing::default();
-        list.set(shown(&list));
-        list
-    }
-
-    fn names(list: &Listing<Row, By>) -> Vec<&'static str> {
-        list.rows().iter().map(|row| row.0).collect()
-    }
-
-    /// Does an action as a pane does, with the rows built anew where that is asked for.
-    fn act(list: &mut Listing<Row, By>, action: ActionId) -> Acted {
-        let acted = list.act(action);
-        if acted == Acted::Asked {
-            list.set(shown(list));
-        }
-        acted
-    }
-
-    #[test]
-    fn orders_go_round_and_turn() {
-        let mut list = list();
-        assert_eq!(list.order_title(), "by size");
-        assert_eq!(list.act(ActionId::Sort), Acted::Asked);
-        assert_eq!(list.act(ActionId::Reverse), Acted::Asked);
-        assert_eq!(list.order_title(), "by name, reversed");
-        list.act(ActionId::Sort);
-        assert_eq!(list.order, By::Size);
-        assert_eq!(list.act(ActionId::Pause), Acted::NotMine);
-    }
-
-    #[test]
-    fn escape_clears_the_filter_and_no_more() {
-        let mut list = list();
-        list.filter.push_str("net");
-        assert_eq!(list.filter_title().unwrap(), "filter \"net\"");
-        assert_eq!(list.act(ActionId::Close), Acted::Asked);
-        assert_eq!(list.filter_title(), None);
-        assert_eq!(list.act(ActionId::Close), Acted::NotMine);
-    }
-
-    #[test]
-    fn matches_are_what_hits_by_itself() {
-        let mut list = list();
-        assert_eq!(list.hits(), 2);
-        assert_eq!(list.act(ActionId::NextMatch), Acted::Moved);
-        assert_eq!(list.selected().unwrap().0, "b1");
-        list.act(ActionId::PreviousMatch);
-        assert_eq!(list.selected().unwrap().0, "b2");
-    }
-
-    #[test]
-    fn left_goes_to_the_parent_then_folds_it() {
-        let mut list = list();
-        act(&mut list, ActionId::Down);
-        assert_eq!(act(&mut list, ActionId::Fold), Acted::Moved);
-        assert_eq!(list.selected().unwrap().0, "a");
-        assert_eq!(act(&mut list, ActionId::Fold), Acted::Asked);
-        assert_eq!(names(&list), ["a", "c", "b2"]);
-        assert_eq!(act(&mut list, ActionId::Fold), Acted::Moved);
-        assert!(!list.fold(Some(false)) && list.fold(Some(true)));
-    }
-
-    #[test]
-    fn everything_folds_and_unfolds() {
-        let mut list = list();
-        act(&mut list, ActionId::FoldAll);
-        assert_eq!(names(&list), ["a", "c"]);
-        act(&mut list, ActionId::FoldAll);
-        assert_eq!(names(&list), ["a", "b1", "c", "b2"]);
-        // What is all there is stays open.
-        list.set(vec![Row("/", 0, Some(true)), Row("x", 1, Some(true))]);
-        list.act(ActionId::FoldAll);
-        assert!(list.is_open(&"/", true) && !list.is_open(&"x", true));
     }
 }

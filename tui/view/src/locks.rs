@@ -29,12 +29,12 @@ use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 use crate::text;
 pub(crate) use brief::{badge, brief};
 use detail::Detail;
-use rows::{By, Key, Of, Order, Row};
+use rows::{By, Key, Of, Row};
 
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
-    list: Listing<Row, Order>,
+    list: Listing<Row>,
     by: By,
     /// What is counted, where a person chose.
     of: Option<Of>,
@@ -128,9 +128,8 @@ impl Locks {
 
 impl ListPane for Locks {
     type Row = Row;
-    type Order = Order;
 
-    fn listing(&mut self) -> &mut Listing<Row, Order> {
+    fn listing(&mut self) -> &mut Listing<Row> {
         &mut self.list
     }
 

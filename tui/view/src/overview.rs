@@ -12,7 +12,7 @@ use stalltop_model::model::stalls::{self, Filter};
 
 use crate::action::{ActionId, Context};
 use crate::cores::marks::Marks;
-use crate::cores::rows::{self, Level, Order, Row, RowKey};
+use crate::cores::rows::{self, Level, Row, RowKey};
 use crate::cores::table::{self, Table};
 use crate::cores::{timeline, vectors};
 use crate::draw::{self, Pen};
@@ -41,7 +41,7 @@ enum Item {
 pub(crate) struct Overview {
     list: List<Item>,
     /// The cores among the items; its cursor follows the one of the items.
-    cores: Listing<Row, Order>,
+    cores: Listing<Row>,
     marks: Marks,
     culprits: Culprits,
     /// What is to be said of lock contention, if anything.

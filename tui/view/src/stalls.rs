@@ -21,7 +21,7 @@ use crate::pane::{Pane, PaneId, Reply, Scene, Wish};
 pub(crate) use culprits::Culprits;
 use detail::Detail;
 use instead::Late;
-use rows::{Order, Row};
+use rows::Row;
 
 /// How often CPUs were held in the last minute of what is shown, or in the marked time.
 pub(crate) fn recent(scene: &Scene<'_>) -> u64 {
@@ -33,7 +33,7 @@ pub(crate) fn recent(scene: &Scene<'_>) -> u64 {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Stalls {
-    list: Listing<Row, Order>,
+    list: Listing<Row>,
     narrow: rows::Narrow,
     tally: Tally,
     /// Where stalls are not watched: ticks in which softirqs or ksoftirqd were late.
@@ -99,9 +99,8 @@ impl Stalls {
 
 impl ListPane for Stalls {
     type Row = Row;
-    type Order = Order;
 
-    fn listing(&mut self) -> &mut Listing<Row, Order> {
+    fn listing(&mut self) -> &mut Listing<Row> {
         &mut self.list
     }
 

@@ -20,7 +20,7 @@ use crate::theme::Role;
 use journal::Journal;
 pub(crate) use switch::{clear_events, kprobes_master, read_by};
 pub(crate) use tally::Tally;
-use tree::{Order, Row};
+use tree::Row;
 
 /// Events and BPF programs of others that are on.
 pub(crate) fn things_on(scene: &Scene<'_>) -> u64 {
@@ -30,7 +30,7 @@ pub(crate) fn things_on(scene: &Scene<'_>) -> u64 {
 /// The pane.
 #[derive(Debug, Default)]
 pub(crate) struct Tracing {
-    list: Listing<Row, Order>,
+    list: Listing<Row>,
     extra: tree::Extra,
     changes: Option<Journal>,
 }
@@ -87,9 +87,8 @@ impl Tracing {
 
 impl ListPane for Tracing {
     type Row = Row;
-    type Order = Order;
 
-    fn listing(&mut self) -> &mut Listing<Row, Order> {
+    fn listing(&mut self) -> &mut Listing<Row> {
         &mut self.list
     }
 

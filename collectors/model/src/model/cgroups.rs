@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::sample::Sample;
+use crate::units::Trend;
 
 /// Points kept: 15 minutes at the default tick.
 const KEPT: usize = 900;
@@ -51,9 +52,9 @@ impl CgroupsModel {
         self.points.iter()
     }
 
-    /// Zombies gained (or lost) a minute over the last two minutes, and the time that this
-    /// was taken over, ns; `None` until ten seconds are known.
-    pub fn zombies_per_minute(&self) -> Option<(f64, u64)> {
+    /// Zombies gained (or lost) a minute over the last two minutes; `None` until ten seconds
+    /// are known.
+    pub fn zombies_per_minute(&self) -> Option<Trend> {
         let last = self.points.iter().rev().find(|p| p.zombies.is_some())?;
         let first = self.points.iter().find(|p| {
             p.zombies.is_some() && p.at_ns <= last.at_ns && last.at_ns - p.at_ns <= TREND_NS
@@ -63,7 +64,10 @@ impl CgroupsModel {
             return None;
         }
         let gained = last.zombies? as f64 - first.zombies? as f64;
-        Some((gained * 60e9 / span_ns as f64, span_ns))
+        Some(Trend {
+            per_minute: gained * 60e9 / span_ns as f64,
+            span_ns,
+        })
     }
 }
 
@@ -82,6 +86,7 @@ mod tests {
                 zombies,
             });
         }
-        assert_eq!(model.zombies_per_minute(), Some((120.0, 30_000_000_000)));
+        let trend = model.zombies_per_minute().map(|trend| trend.to_string());
+        assert_eq!(trend.as_deref(), Some("+120/min over 30 s"));
     }
 }

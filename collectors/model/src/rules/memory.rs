@@ -5,7 +5,7 @@ use super::{Confidence, Finding, Severity};
 use crate::model::Model;
 use crate::name::printable;
 use crate::sample::Cgroup;
-use crate::units::{Count, Duration, Trend, Window};
+use crate::units::{Count, Duration, Window};
 
 /// A read of memory.stat that takes this long holds its CPU long enough to be felt, ns.
 const SLOW_READ_NS: u64 = 5_000_000;
@@ -33,7 +33,7 @@ impl<'a> Zombies<'a> {
         Self {
             count,
             growing: count.is_some_and(|z| z >= GROWING.0)
-                && rate.is_some_and(|(rate, _)| rate >= GROWING.1),
+                && rate.is_some_and(|rate| rate.per_minute >= GROWING.1),
             slowest: timings(rows).max_by_key(|(_, ns)| *ns),
             rows,
         }
@@ -162,13 +162,7 @@ fn stale(now_ns: u64, row: &Cgroup) -> String {
 
 fn trend(model: &Model) -> String {
     match model.cgroups.zombies_per_minute() {
-        Some((rate, span_ns)) if rate.abs() >= 0.5 => {
-            let trend = Trend {
-                per_minute: rate,
-                span_ns,
-            };
-            format!(" ({trend})")
-        }
+        Some(trend) if !trend.is_steady() => format!(" ({trend})"),
         _ => String::new(),
     }
 }

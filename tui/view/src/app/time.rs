@@ -2,6 +2,8 @@
 
 use stalltop_model::Model;
 
+use super::App;
+use crate::msg::{Effect, Effects, Feed, Seek};
 use crate::pane::Span;
 
 /// The model that is shown while live frames go on into another.
@@ -86,5 +88,59 @@ impl Time {
         }
         let at = at.clamp(ticks.start, newest);
         self.seq = (at != newest).then_some(at);
+    }
+}
+
+impl App {
+    pub(super) fn pause(&mut self, model: &Model) -> Effects {
+        if self.time.span().is_some() {
+            return self.unmark(model);
+        }
+        if let Feed::Replay { paused, .. } = self.options.feed {
+            return Effects::one(Effect::SetPaused(!paused));
+        }
+        self.time.toggle(model);
+        self.refresh(model);
+        Effects::one(Effect::SetPaused(self.time.is_held()))
+    }
+
+    pub(super) fn unmark(&mut self, model: &Model) -> Effects {
+        let was_held = self.time.is_held();
+        self.time.unmark(model);
+        self.refresh(model);
+        self.held_or_not(was_held)
+    }
+
+    /// Tells the program when the screen is held now and was not before, or the reverse.
+    pub(super) fn held_or_not(&self, was_held: bool) -> Effects {
+        if was_held == self.time.is_held() {
+            Effects::redraw()
+        } else {
+            Effects::one(Effect::SetPaused(self.time.is_held()))
+        }
+    }
+
+    pub(super) fn step(&mut self, ticks: i64, model: &Model) -> Effects {
+        if let Feed::Replay { .. } = self.options.feed {
+            // Another moment of the recording: what was marked is left behind.
+            let left = match self.time.span() {
+                Some(_) => self.unmark(model),
+                None => Effects::none(),
+            };
+            return left.and(Effects::one(Effect::Seek(Seek::Ticks(ticks))));
+        }
+        let was_held = self.time.is_held();
+        self.time.step(ticks, model);
+        self.refresh(model);
+        self.held_or_not(was_held)
+    }
+
+    pub(super) fn speed(&mut self, times: f32) -> Effects {
+        match self.options.feed {
+            Feed::Replay { speed, .. } => {
+                Effects::one(Effect::SetSpeed((speed * times).clamp(0.125, 1024.0)))
+            }
+            Feed::Live { .. } => Effects::none(),
+        }
     }
 }

@@ -70,6 +70,7 @@ pub(crate) struct Row {
 
 impl Listed for Row {
     type Key = Name;
+    type Order = Order;
 
     fn key(&self) -> Name {
         self.path.clone()
@@ -80,11 +81,8 @@ impl Listed for Row {
     }
 }
 
-/// The list that the rows are for: its order, filter and folds.
-type Asked = Listing<Row, Order>;
-
 /// All rows, in order.
-pub(crate) fn build(model: &Model, as_list: bool, asked: &Asked) -> Vec<Row> {
+pub(crate) fn build(model: &Model, as_list: bool, asked: &Listing<Row>) -> Vec<Row> {
     let Some(cgroups) = model.now().cgroups.value() else {
         return Vec::new();
     };
@@ -102,7 +100,7 @@ pub(crate) fn build(model: &Model, as_list: bool, asked: &Asked) -> Vec<Row> {
 }
 
 /// The order of siblings, or of all: as held while the cursor moves, else as asked for.
-fn sort(rows: &mut [usize], cgroups: &Cgroups, asked: &Asked, of: impl Fn(usize) -> u64) {
+fn sort(rows: &mut [usize], cgroups: &Cgroups, asked: &Listing<Row>, of: impl Fn(usize) -> u64) {
     rows.sort_by_cached_key(|at| {
         let path = &cgroups.rows[*at].path;
         let held = asked.held(path);
@@ -118,7 +116,7 @@ fn sort(rows: &mut [usize], cgroups: &Cgroups, asked: &Asked, of: impl Fn(usize)
     }
 }
 
-fn flat(cgroups: &Cgroups, asked: &Asked, hits: &[bool]) -> Vec<Row> {
+fn flat(cgroups: &Cgroups, asked: &Listing<Row>, hits: &[bool]) -> Vec<Row> {
     let mut rows: Vec<usize> = (0..cgroups.rows.len()).filter(|at| hits[*at]).collect();
     sort(&mut rows, cgroups, asked, |at| {
         asked.order.key(&cgroups.rows[at])
@@ -134,7 +132,7 @@ fn flat(cgroups: &Cgroups, asked: &Asked, hits: &[bool]) -> Vec<Row> {
 
 /// Subtrees stand where their worst member would: a slow child is not hidden below a
 /// fast parent.
-fn tree(cgroups: &Cgroups, asked: &Asked, hits: &[bool]) -> Vec<Row> {
+fn tree(cgroups: &Cgroups, asked: &Listing<Row>, hits: &[bool]) -> Vec<Row> {
     let n = cgroups.rows.len();
     let parent = |at: usize| {
         let p = cgroups.rows[at].parent? as usize;

@@ -125,6 +125,7 @@ pub(crate) struct Row {
 
 impl Listed for Row {
     type Key = RowKey;
+    type Order = Order;
 
     fn key(&self) -> RowKey {
         self.key
@@ -138,9 +139,6 @@ impl Listed for Row {
         }
     }
 }
-
-/// The list that the rows are for: its order, filter and folds.
-type Asked = Listing<Row, Order>;
 
 /// What a row shows of the tick and the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -325,7 +323,7 @@ pub(crate) fn build(
     level: Level,
     window: &Range<u64>,
     marks: &Marks,
-    asked: &Asked,
+    asked: &Listing<Row>,
 ) -> Vec<Row> {
     let cores = &scene.model.cores;
     let Some(seq) = scene.tick() else {
@@ -399,7 +397,7 @@ pub(crate) fn build(
 }
 
 /// Sorts rows as asked for, but while the cursor moves as they stood.
-fn sort(rows: &mut [Row], asked: &Asked) {
+fn sort(rows: &mut [Row], asked: &Listing<Row>) {
     rows.sort_by_cached_key(|row| {
         let held = asked.held(&row.key);
         let worst_first = u64::MAX - row.figures.sort_key(asked.order);

@@ -177,6 +177,7 @@ pub(crate) struct Row {
 
 impl Listed for Row {
     type Key = Key;
+    type Order = Order;
 
     fn key(&self) -> Key {
         self.key.clone()
@@ -188,7 +189,7 @@ pub(super) fn build(
     scene: &Scene<'_>,
     (of, by): (Of, By),
     over: &Over<'_>,
-    asked: &Listing<Row, Order>,
+    asked: &Listing<Row>,
 ) -> Vec<Row> {
     let mut rows = match (of, over.share.value()) {
         (Of::Waits, _) => waits(scene, by, over),

@@ -36,6 +36,7 @@ pub(crate) enum Row {
 
 impl Listed for Row {
     type Key = Key;
+    type Order = Order;
 
     fn key(&self) -> Key {
         match self {
@@ -96,9 +97,6 @@ pub(super) struct Narrow {
     pub filter: Filter,
 }
 
-/// The list that the rows are for: its order, filter and folds.
-type Asked = Listing<Row, Order>;
-
 impl Narrow {
     /// Shows some only; what is folded away anyway stays so. What is all alike needs no groups.
     pub(super) fn to(&mut self, filter: Filter) {
@@ -146,7 +144,7 @@ pub(super) fn like(stall: &Stall) -> Filter {
 }
 
 /// The rows, in order.
-pub(super) fn build(scene: &Scene<'_>, narrow: &Narrow, asked: &Asked) -> Vec<Row> {
+pub(super) fn build(scene: &Scene<'_>, narrow: &Narrow, asked: &Listing<Row>) -> Vec<Row> {
     let (from, to) = scene.times();
     let text = asked.filter.to_lowercase();
     let mut label = String::new();
@@ -198,7 +196,7 @@ pub(super) fn build(scene: &Scene<'_>, narrow: &Narrow, asked: &Asked) -> Vec<Ro
 }
 
 /// As asked for, but while the cursor moves as they stood.
-fn stalls_in_order(mut stalls: Vec<&Arc<Stall>>, asked: &Asked, inside: bool) -> Vec<Row> {
+fn stalls_in_order(mut stalls: Vec<&Arc<Stall>>, asked: &Listing<Row>, inside: bool) -> Vec<Row> {
     stalls.sort_by_cached_key(|stall| {
         let held = asked.held(&Key::Stall(stall.id));
         let most = match asked.order {

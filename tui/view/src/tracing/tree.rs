@@ -136,6 +136,7 @@ impl Row {
 
 impl Listed for Row {
     type Key = Key;
+    type Order = Order;
 
     fn key(&self) -> Key {
         self.key.clone()
@@ -191,9 +192,6 @@ pub(crate) struct Extra {
     pub kprobes: bool,
 }
 
-/// The list that the rows are for: its order, filter and folds.
-type Asked = Listing<Row, Order>;
-
 /// A node with what is below it, before folding and filtering.
 pub(super) struct Node {
     pub row: Row,
@@ -229,7 +227,7 @@ impl Node {
 }
 
 /// All rows, in order.
-pub(crate) fn build(scene: &Scene<'_>, extra: Extra, asked: &Asked) -> Vec<Row> {
+pub(crate) fn build(scene: &Scene<'_>, extra: Extra, asked: &Listing<Row>) -> Vec<Row> {
     let tracing = scene.tracing();
     let marks = Marks {
         all: &scene.model.tracing,
@@ -269,7 +267,7 @@ fn keep(node: &mut Node, filter: &str) -> bool {
     hit || !node.children.is_empty()
 }
 
-fn arrange(node: &mut Node, asked: &Asked) {
+fn arrange(node: &mut Node, asked: &Listing<Row>) {
     for (i, child) in node.children.iter_mut().enumerate() {
         let row = &mut child.row;
         row.rank = match asked.order {
@@ -303,7 +301,7 @@ fn hits(row: &Row) -> u64 {
     }
 }
 
-fn flatten(node: Node, asked: &Asked, out: &mut Vec<Row>) {
+fn flatten(node: Node, asked: &Listing<Row>, out: &mut Vec<Row>) {
     let mut row = node.row;
     // A filter unfolds everything.
     let open = !asked.filter.is_empty() || asked.is_open(&row.key, node.open);
