@@ -227,7 +227,7 @@ impl Model {
         side.count = held(stalls.clone().map(|s| &**s)).count;
         let mut delays: Vec<u64> = stalls.clone().map(|s| s.delay_ns).collect();
         let mut newest = Points::default();
-        for delay in delays[delays.len().saturating_sub(MOST)..].iter() {
+        for delay in &delays[delays.len().saturating_sub(MOST)..] {
             newest.push(*delay as f64);
         }
         let mut seconds: Vec<u64> = stalls.map(|s| (s.wall_ns - from) / 1_000_000_000).collect();

@@ -412,7 +412,11 @@ fn a_rare_long_delay_is_not_worse_the_longer_one_looks() {
         let mut made = storm();
         let second = |made: &mut Made, n: u64| {
             for _ in 0..n {
-                made.now.delay_ns = if made.second % 40 == 0 { 41 * MS } else { MS };
+                made.now.delay_ns = if made.second.is_multiple_of(40) {
+                    41 * MS
+                } else {
+                    MS
+                };
                 made.tick();
             }
         };
