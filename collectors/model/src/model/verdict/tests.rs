@@ -250,6 +250,18 @@ fn without_lock_tracepoints_samples_stand_in() {
     );
 }
 
+fn stall_effect(before: Side, after: Side) -> StallEffect {
+    StallEffect {
+        entry: 1,
+        wall_ns: 0,
+        before,
+        after,
+        reads: false,
+        shorter: false,
+        lost: 0,
+    }
+}
+
 #[test]
 fn stalls_are_one_of_the_figures() {
     let side = |count| Side {
@@ -259,18 +271,7 @@ fn stalls_are_one_of_the_figures() {
         p99_ns: 50 * MS,
         worst_ns: 60 * MS,
     };
-    let told = |before, after| {
-        let effect = StallEffect {
-            entry: 1,
-            wall_ns: 0,
-            before,
-            after,
-            reads: false,
-            shorter: false,
-            lost: 0,
-        };
-        effect.verdict()
-    };
+    let told = |before, after| stall_effect(before, after).verdict();
     assert_eq!(told(side(12), side(40)), StallVerdict::Worse);
     assert_eq!(told(side(12), side(20)), StallVerdict::NoEffect);
     assert_eq!(told(side(0), side(14)), StallVerdict::Worse);
@@ -315,15 +316,7 @@ fn bursts_of_stalls_are_no_effect() {
             }
         };
         let (before, after) = (side(60), side(60));
-        let effect = StallEffect {
-            entry: 1,
-            wall_ns: 0,
-            before,
-            after,
-            reads: false,
-            shorter: false,
-            lost: 0,
-        };
+        let effect = stall_effect(before, after);
         use StallVerdict::{Better, Ended, Worse};
         alarms += u32::from(matches!(effect.verdict(), Better | Ended | Worse));
     }
