@@ -188,7 +188,7 @@ fn waits_behind_somebodys_program_show_in_samples() {
         let stop = Arc::clone(&stop);
         thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
-                rustix::process::getppid();
+                let _ = rustix::process::getppid();
             }
         })
     });
