@@ -498,14 +498,13 @@ const NAME: usize = 64;
 /// A name of the host's, cut in its middle where it is very long: units, containers and cgroups are
 /// told apart by how they end. `--json` has all of it.
 fn shortened(name: &str) -> String {
-    let name = printable(name);
     let count = name.chars().count();
     if count <= NAME {
-        return name.into_owned();
+        return printable(name).into_owned();
     }
     let head: String = name.chars().take(NAME / 4).collect();
     let tail = name.chars().skip(count - (NAME - NAME / 4 - 3));
-    format!("{head}...{}", tail.collect::<String>())
+    printable(&format!("{head}...{}", tail.collect::<String>())).into_owned()
 }
 
 fn list(names: &[stalltop_model::Name]) -> String {

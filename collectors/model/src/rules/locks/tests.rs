@@ -269,7 +269,7 @@ fn where_the_stack_ends_in_the_kretprobe_it_is_that_of_the_only_one_who_has_some
     assert!(
         finding
             .sentence
-            .starts_with("netdata's 9 kprobes cost 50 %"),
+            .starts_with("netdata[812]'s 9 kprobes cost 50 %"),
         "{finding:?}"
     );
     assert_eq!(
