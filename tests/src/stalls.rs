@@ -357,15 +357,16 @@ fn look_up(
     cpu: u32,
     events: &[(StallEvent, Vec<StackSample>)],
 ) -> Told {
-    let kind = match injector {
-        Injector::Pending => kind::PENDING,
-        Injector::Handler | Injector::HandlerNft => kind::HANDLER,
-        Injector::Ksoftirqd => kind::KSOFTIRQD,
-        Injector::IrqsOff => kind::IRQS_OFF,
-        Injector::NoResched => kind::RESCHED,
+    let kinds = match injector {
+        Injector::Pending => [kind::PENDING].as_slice(),
+        Injector::Handler | Injector::HandlerNft => &[kind::HANDLER],
+        // Where the kernel does not wake ksoftirqd, its vectors wait all the same.
+        Injector::Ksoftirqd => &[kind::KSOFTIRQD, kind::PENDING],
+        Injector::IrqsOff => &[kind::IRQS_OFF],
+        Injector::NoResched => &[kind::RESCHED],
     };
     let found = events.iter().find(|(event, _)| {
-        event.kind == kind
+        kinds.contains(&event.kind)
             && event.cpu == u64::from(cpu)
             && event.start_ns < truth.1
             && event.end_ns > truth.0

@@ -47,6 +47,8 @@ impl Span {
                 *vector == NET_RX
             }
             (Injector::Ksoftirqd, What::Waited(comm)) => comm.starts_with("ksoftirqd/"),
+            // Where the kernel did not wake ksoftirqd, the vectors waited all the same.
+            (Injector::Ksoftirqd, What::Pending(_)) => true,
             (Injector::NoResched, What::Waited(comm)) => comm == WAITER,
             (Injector::IrqsOff, What::Kill(of)) => *of == pid,
             _ => false,
@@ -211,6 +213,7 @@ mod tests {
         assert_eq!(found[0].what, What::Pending(3));
         assert_eq!(found[0].to_ns - found[0].from_ns, 20_000_000);
         assert!(found[0].is_of(Injector::Pending, 8604));
+        assert!(found[0].is_of(Injector::Ksoftirqd, 8604));
         assert_eq!(found[1].what, What::Handler(3));
         assert_eq!(found[1].to_ns - found[1].from_ns, 7_000_000);
         assert!(found[1].is_of(Injector::Handler, 1) && !found[1].is_of(Injector::Pending, 1));
