@@ -36,6 +36,8 @@ use wide::Wide;
 pub struct CoresCollector {
     cpus: Cpus,
     stat: KeptFile,
+    /// Why there are no context switches in it; made once, as it may be told at every tick.
+    no_switches: Reason,
     clock_tick_ns: u64,
     softnet: KeptFile,
     /// What was last seen of each CPU, by number: an offline CPU keeps its counters.
@@ -69,6 +71,7 @@ impl CoresCollector {
         Self {
             cpus: Cpus::new(env),
             stat: KeptFile::new(env.path("/proc/stat")),
+            no_switches: Reason::parse("/proc/stat", b"no ctxt"),
             clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
             softnet: KeptFile::new(env.path("/proc/net/softnet_stat")),
             seen: Vec::new(),
@@ -200,7 +203,7 @@ impl Collector for CoresCollector {
         }
         out.cores.switches = match &times {
             Ok(Some(count)) => Reading::Value(*count),
-            Ok(None) => Reading::Off(Reason::parse("/proc/stat", b"no ctxt")),
+            Ok(None) => Reading::Off(self.no_switches.clone()),
             Err(why) => Reading::Off(why.clone()),
         };
         let softnet = self.read_softnet();

@@ -12,12 +12,13 @@ use stalltop_tests::need;
 
 /// As [`super::hold`]; [`None`] for a kind that is not of these.
 pub(crate) fn hold(kind: &str, target: &str, held: &mut Vec<OwnedFd>) -> Option<io::Result<()>> {
-    const KINDS: [&str; 29] = [
+    const KINDS: [&str; 30] = [
         "kprobe",
         "kretprobe",
         "kprobe_link",
         "kprobe_hash",
         "kretprobe_hash",
+        "raw_tracepoint_hash",
         "uprobe",
         "uretprobe",
         "kprobe_tracefs",
