@@ -80,7 +80,7 @@ pub(super) const SCENES: &[Scene] = &[
         theme: "night",
         samples: 16,
         keys: &["enter"],
-        shows: "ebpf.plugin's kretprobe on __x64_sys_getppid costs",
+        shows: "ebpf.plugin[132]'s kretprobe on __x64_sys_getppid costs",
     },
     Scene {
         name: "tracing",
