@@ -52,6 +52,7 @@ fn x86(bytes: [u8; 8]) -> bool {
 }
 
 /// Whether what follows an opcode is its operands: `mov`, arithmetic, `test`, `movzx` and the like.
+/// Not `ff`: with the operands `fb` that is no instruction, and calls and jumps back end in `ff`.
 fn takes_modrm(opcode: &u8) -> bool {
     matches!(
         opcode,
@@ -67,8 +68,7 @@ fn takes_modrm(opcode: &u8) -> bool {
             | 0x39
             | 0x3b
             | 0x63
-            | 0x80
-            ..=0x8b | 0xaf | 0xb6 | 0xb7 | 0xbe | 0xbf | 0xc1 | 0xd1 | 0xd3 | 0xf7 | 0xff
+            | 0x80..=0x8b | 0xaf | 0xb6 | 0xb7 | 0xbe | 0xbf | 0xc1 | 0xd1 | 0xd3 | 0xf7
     )
 }
 
@@ -124,6 +124,8 @@ mod tests {
             ([0, 0xfb, 0x66, 0x0f, 0x1f, 0x44, 0, 0], true),
             ([0, 0, 0, 0, 0, 0, 0, 0xfb], false),
             ([0, 0, 0, 0, 0, 0, 0xfb, 0x90], true),
+            // jmp back; sti; nop: 6.18's htab_map_update_elem, which ends with its bucket's lock.
+            ([0xff, 0xff, 0xfb, 0x0f, 0x1f, 0x44, 0, 0], true),
             // mov %rdi,%rbx, then a pop or a nop.
             ([0, 0, 0, 0, 0x48, 0x89, 0xfb, 0x5b], false),
             ([0, 0, 0x48, 0x89, 0xfb, 0x0f, 0x1f, 0], false),
