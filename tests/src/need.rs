@@ -13,6 +13,8 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use stalltop_collectors::Env;
+
 /// The environment variable that turns a skipped test into a failed one when it is `1`.
 pub const REQUIRE_ALL: &str = "STALLTOP_TEST_REQUIRE_ALL";
 
@@ -108,6 +110,17 @@ pub fn tracefs() -> Result<PathBuf, String> {
         .ok_or_else(|| {
             "needs tracefs, as root: mount -t tracefs tracefs /sys/kernel/tracing".to_owned()
         })
+}
+
+/// The folder where this host's bpffs is mounted.
+///
+/// # Errors
+/// The command that mounts it.
+pub fn bpffs() -> Result<PathBuf, String> {
+    Env::live()
+        .mount_of("bpf")
+        .map(PathBuf::from)
+        .ok_or_else(|| "needs bpffs, as root: mount -t bpf bpf /sys/fs/bpf".to_owned())
 }
 
 /// A tracepoint of this kernel, `system:name`: its folder below `events`.

@@ -248,12 +248,8 @@ fn programs_of_a_cgroup_of_every_kind() {
 #[test]
 fn a_pinned_link_whose_maker_is_gone() {
     require!(need::root());
-    let env = Env::live();
-    let bpffs = require!(
-        env.mount_of("bpf")
-            .ok_or("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
-    );
-    let pins = OwnFolder::new(Path::new(bpffs), "stalltop-left");
+    let bpffs = require!(need::bpffs());
+    let pins = OwnFolder::new(&bpffs, "stalltop-left");
     let pin = pins.0.join("link").display().to_string();
     drop(Tool::start(&[
         "tp_btf:sched_process_hang",
@@ -325,12 +321,8 @@ fn a_child_that_inherits_holds_what_its_parent_holds() {
 #[test]
 fn who_only_opened_a_pin_is_a_holder() {
     require!(need::root());
-    let env = Env::live();
-    let bpffs = require!(
-        env.mount_of("bpf")
-            .ok_or("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
-    );
-    let pins = OwnFolder::new(Path::new(bpffs), "stalltop-attachments");
+    let bpffs = require!(need::bpffs());
+    let pins = OwnFolder::new(&bpffs, "stalltop-attachments");
     let pin = pins.0.join("program").display().to_string();
     let maker = Tool::start(&["sched_cls", &format!("pin:{pin}")]);
     drop(maker);

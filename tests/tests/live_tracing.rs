@@ -247,13 +247,10 @@ fn own_folder(parent: &Path, name: &str) -> OwnFolder {
 fn a_cgroup_program_names_its_cgroup_and_outlives_its_loader_when_pinned() {
     require!(need::root());
     let env = Env::live();
-    let bpffs = require!(
-        env.mount_of("bpf")
-            .ok_or("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
-    );
+    let bpffs = require!(need::bpffs());
     let cgroup2 = require!(env.mount_of("cgroup2").ok_or("needs a cgroup2 mount"));
     let group = own_folder(Path::new(cgroup2), "stalltop-test");
-    let pins = own_folder(Path::new(bpffs), "stalltop-test");
+    let pins = own_folder(&bpffs, "stalltop-test");
     let pin = pins.0.join("a link");
     let tool = Tool::start(&[
         &format!("cgroup:{}", group.0.display()),
@@ -316,12 +313,8 @@ fn iproute2() -> Result<(), String> {
 fn tc_filters_and_links_of_a_device_are_found() {
     require!(need::root());
     require!(iproute2());
-    let env = Env::live();
-    let bpffs = require!(
-        env.mount_of("bpf")
-            .ok_or("needs bpffs: mount -t bpf bpf /sys/fs/bpf")
-    );
-    let pins = own_folder(Path::new(bpffs), "stalltop-test-tc");
+    let bpffs = require!(need::bpffs());
+    let pins = own_folder(&bpffs, "stalltop-test-tc");
     let pin = pins.0.join("filter");
     in_own_network(None, || {
         let tool = Tool::start(&["sched_cls", &format!("pin:{}", pin.display())]);

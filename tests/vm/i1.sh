@@ -32,13 +32,7 @@ stalltop record /out/i1.zst --locks always --sample off --stall 1s --tick 1s --f
     >/out/record 2>&1 &
 recorder=$!
 sleep 16
-stalltop off kprobes --yes >/out/off 2>&1 </dev/null
-echo "status $?" >>/out/off
-cat /sys/kernel/debug/kprobes/enabled >/out/enabled.off
-sleep 13
-stalltop undo --yes >/out/undo 2>&1 </dev/null
-echo "status $?" >>/out/undo
-cat /sys/kernel/debug/kprobes/enabled >/out/enabled.undone
+off_and_on 13
 sleep 12
 kill $recorder $load $bpftrace
 wait $recorder || fail "record: $(cat /out/record)"

@@ -23,13 +23,7 @@ until_true 20 test -s /out/calls
 stalltop record /out/i1.zst --stall 1s --tick 1s --for 100s >/out/record 2>&1 &
 recorder=$!
 sleep 20
-stalltop off kprobes --yes >/out/off 2>&1 </dev/null
-echo "status $?" >>/out/off
-cat /sys/kernel/debug/kprobes/enabled >/out/enabled.off
-sleep 16
-stalltop undo --yes >/out/undo 2>&1 </dev/null
-echo "status $?" >>/out/undo
-cat /sys/kernel/debug/kprobes/enabled >/out/enabled.undone
+off_and_on 16
 sleep 16
 kill $recorder $load
 wait $recorder || fail "record: $(cat /out/record)"

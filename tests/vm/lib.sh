@@ -35,3 +35,15 @@ make_zombies() {
         rmdir "$1/zombie$n"
     done
 }
+
+# off_and_on SECONDS: all kernel probes off, and SECONDS later on again. What was said, and what the
+# kernel's switch is then, is in /out.
+off_and_on() {
+    stalltop off kprobes --yes >/out/off 2>&1 </dev/null
+    echo "status $?" >>/out/off
+    cat /sys/kernel/debug/kprobes/enabled >/out/enabled.off
+    sleep "$1"
+    stalltop undo --yes >/out/undo 2>&1 </dev/null
+    echo "status $?" >>/out/undo
+    cat /sys/kernel/debug/kprobes/enabled >/out/enabled.undone
+}
