@@ -24,9 +24,9 @@ else
 fi
 
 # Page cache of a disk can be dropped, that of tmpfs cannot. The disk takes /out in the end.
-mke2fs -F /dev/nvme0n1 >/dev/null || fail mke2fs
+mke2fs -F /dev/back >/dev/null || fail mke2fs
 mkdir /run/disk
-mount -t ext4 -o noatime /dev/nvme0n1 /run/disk || fail mount
+mount -t ext4 -o noatime /dev/back /run/disk || fail mount
 host-load zombies $memory/jobs $memory /run/disk/pages "$zombies" || fail zombies
 sync
 

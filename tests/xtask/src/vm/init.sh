@@ -46,10 +46,28 @@ v2)
     ;;
 esac
 
+# A disk by its namespace's number. Since 6.12 the kernel scans namespaces at the same time: any of
+# them may be nvme0n1, and one may come later than this script.
+disk() { # NAME NUMBER: /dev/NAME
+    for _ in $(seq 200); do
+        for found in /sys/block/nvme*; do
+            device=/dev/${found##*/}
+            if [ "$(cat "$found/nsid" 2>/dev/null)" = "$2" ] && [ -b "$device" ]; then
+                ln -s "$device" "/dev/$1"
+                return
+            fi
+        done
+        usleep 50000
+    done
+    echo "no disk for $1: $(grep . /sys/block/nvme*/nsid)"
+}
+disk back 1
+
 # Others' tools: they look for their libraries where their loader looks.
-if [ -e /dev/nvme0n2 ]; then
+if [ "$tools" = yes ]; then
+    disk tools 2
     mkdir -p /tools /usr
-    mount -t ext4 -o ro /dev/nvme0n2 /tools
+    mount -t ext4 -o ro /dev/tools /tools
     for folder in lib lib64 usr/lib; do
         [ ! -d /tools/$folder ] || ln -s /tools/$folder /$folder
     done
@@ -59,5 +77,5 @@ fi
 cd /t
 timeout -s KILL "$limit" sh /vm/command
 echo $? >/out/.status
-tar -cf /dev/nvme0n1 -C /out . && sync
+tar -cf /dev/back -C /out . && sync
 reboot -f

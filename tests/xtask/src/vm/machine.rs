@@ -129,10 +129,9 @@ impl Job {
             Cgroup::Hybrid => "hybrid",
         };
         let limit = self.limit.as_secs().max(1);
-        archive.file(
-            "vm/settings",
-            format!("cgroup={cgroup}\nlimit={limit}\n").as_bytes(),
-        );
+        let tools = if self.tools.is_some() { "yes" } else { "no" };
+        let settings = format!("cgroup={cgroup}\nlimit={limit}\ntools={tools}\n");
+        archive.file("vm/settings", settings.as_bytes());
         archive.file("vm/command", self.command.as_bytes());
         let kernel = fetch::kernel(&self.kernel, false)?;
         let config = format!("boot/config-{}", kernel.release);
@@ -190,7 +189,7 @@ impl Job {
             &dir.join("disk"),
         );
         command.arg("-drive").arg(disk);
-        // Two namespaces of one controller: two controllers may be numbered in any order.
+        // init.sh finds them by their numbers.
         command.args(["-device", "nvme,serial=stalltop,id=nvme"]);
         command.args(["-device", "nvme-ns,drive=back,bus=nvme,nsid=1"]);
         if let Some(tools) = &self.tools {
