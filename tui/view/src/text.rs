@@ -177,7 +177,8 @@ pub(crate) fn percent(share: f64) -> String {
     if share > 0.0 && share < 0.0005 {
         return "<0.1".into();
     }
-    format!("{:.1}", share * 100.0)
+    // The sum of nothing is -0.0.
+    format!("{:.1}", share.abs() * 100.0)
 }
 
 /// Bytes in binary units, at most 9 cells: `812 B`, `41.3 KiB`, `1.2 GiB`.
@@ -291,6 +292,7 @@ mod tests {
         assert_eq!(count(12_345_678), "12.3 M");
         assert_eq!(duration(178_200_000), "178.2 ms");
         assert_eq!(duration(999_960), "1.0 ms");
+        assert_eq!(percent(-0.0), "0.0");
         assert_eq!(percent(0.0), "0.0");
         assert_eq!(percent(0.0001), "<0.1");
         assert_eq!(percent(f64::NAN), NONE);
