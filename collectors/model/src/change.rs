@@ -4,10 +4,14 @@
 //! stalltop-collectors, module `change`, and nowhere else.
 
 pub mod caches;
+mod standing;
 pub mod stop;
+
+pub use standing::Standing;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::is_hostile;
 use crate::{Name, Reason};
 
 /// What a person asks for, before anything was read.
@@ -138,27 +142,42 @@ pub struct Kept {
 }
 
 impl Write {
-    /// The shell command that does the same.
+    /// The shell commands that do the same, in full: one for each line that is written, so that
+    /// each can be read and pasted by itself. The kernel takes lines appended one by one as it
+    /// takes them at once (kernel/trace/trace.c, `trace_parse_run_command`).
+    pub fn commands(&self) -> Vec<String> {
+        if self.mode == OpenMode::Append && self.value.contains('\n') {
+            let lines = self.value.lines();
+            return lines.map(|line| self.command_of(line)).collect();
+        }
+        vec![self.command_of(&self.value)]
+    }
+
+    /// The shell command that does the same, on one line.
     pub fn command(&self) -> String {
+        self.commands().join("; ")
+    }
+
+    fn command_of(&self, value: &str) -> String {
         let arrow = match self.mode {
             OpenMode::Plain | OpenMode::Truncate => ">",
             OpenMode::Append => ">>",
             OpenMode::Mount => {
-                let fs = shell_word(&self.value);
+                let fs = shell_word(value);
                 return format!("mount -t {fs} {fs} {}", shell_word(&self.path));
             }
             OpenMode::Unmount => return format!("umount {}", shell_word(&self.path)),
             OpenMode::Signal => {
                 let pid = stop::pid_of(&self.path).map_or_else(String::new, |pid| pid.to_string());
-                return format!("kill -{} {pid}", shell_word(&self.value));
+                return format!("kill -{} {pid}", shell_word(value));
             }
         };
-        if self.value.is_empty() {
+        if value.is_empty() {
             return format!("echo {arrow} {}", shell_word(&self.path));
         }
         format!(
             "echo {} {arrow} {}",
-            shell_word(&self.value),
+            shell_word(value),
             shell_word(&self.path)
         )
     }
@@ -175,13 +194,33 @@ pub struct UndoWrite {
     pub value: Name,
 }
 
-/// Quotes a word for a POSIX shell where it needs quoting.
+/// Quotes a word for a POSIX shell where it needs quoting. One with characters that a terminal
+/// would obey or hide is written in escapes (`$'a\tb'`, POSIX.1-2024, 2.2.4): it can be shown and
+/// pasted as it is, and means exactly these bytes.
 pub fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-:@%+=,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();
     }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    if !word.chars().any(is_hostile) {
+        return format!("'{}'", word.replace('\'', r"'\''"));
+    }
+    let mut out = String::from("$'");
+    for c in word.chars() {
+        match c {
+            '\'' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str(r"\n"),
+            '\t' => out.push_str(r"\t"),
+            c if is_hostile(c) => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    out.push_str(&format!(r"\x{byte:02x}"));
+                }
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('\'');
+    out
 }
 
 /// Whether a change can be undone.
@@ -418,5 +457,45 @@ mod tests {
             shell_word("p:x do_sys_open $(rm)'"),
             r"'p:x do_sys_open $(rm)'\'''"
         );
+    }
+
+    #[test]
+    fn words_that_a_terminal_would_obey_are_written_in_escapes() {
+        for (word, shown) in [
+            ("p:a/b\tvfs_read", r"$'p:a/b\tvfs_read'"),
+            ("a\nb'c\\d", r"$'a\nb\'c\\d'"),
+            ("\x1b[2J\x7f", r"$'\x1b[2J\x7f'"),
+            ("\u{9b}1m \u{202e}x", r"$'\xc2\x9b1m \xe2\x80\xaex'"),
+        ] {
+            assert_eq!(shell_word(word), shown);
+            assert_eq!(crate::name::escaped(shown), shown, "as it is");
+            // A shell makes the word of it again.
+            let mut bash = std::process::Command::new("bash");
+            if let Ok(said) = bash.arg("-c").arg(format!("printf %s {shown}")).output() {
+                assert_eq!(String::from_utf8_lossy(&said.stdout), word);
+            }
+        }
+    }
+
+    #[test]
+    fn a_definition_of_several_lines_is_one_command_a_line_and_never_cut() {
+        let long = format!("p:a/b vfs_read {}", "x".repeat(2_000));
+        let mut write = Write {
+            path: "/t/dynamic_events".into(),
+            mode: OpenMode::Append,
+            value: format!("{long}\np:a/b vfs_write").into(),
+            item: Some("a/b".into()),
+            before: None,
+            after: None,
+            kept: Vec::new(),
+            undo: Vec::new(),
+        };
+        let first = format!("echo '{long}' >> /t/dynamic_events");
+        let second = "echo 'p:a/b vfs_write' >> /t/dynamic_events";
+        assert_eq!(write.commands(), [first.as_str(), second]);
+        assert_eq!(write.command(), format!("{first}; {second}"));
+        // Truncating twice would keep the last line only.
+        write.mode = OpenMode::Truncate;
+        assert_eq!(write.commands().len(), 1);
     }
 }

@@ -23,6 +23,6 @@ pub mod units;
 pub use frame::{Frame, Header};
 pub use hist::Hist;
 pub use model::Model;
-pub use name::{Name, printable};
+pub use name::{Name, escaped, printable};
 pub use reason::{Reading, Reason};
 pub use sample::Sample;

@@ -14,19 +14,30 @@ pub const MAX_PRINTABLE: usize = 512;
 
 /// Makes a host-supplied string harmless for a terminal.
 ///
+/// As [`escaped`], and overlong strings are cut with `…`: for names and texts. What a person is
+/// to confirm or to copy is never cut.
+pub fn printable(raw: &str) -> Cow<'_, str> {
+    if raw.len() <= MAX_PRINTABLE {
+        return escaped(raw);
+    }
+    match raw.char_indices().nth(MAX_PRINTABLE) {
+        None => escaped(raw),
+        Some((at, _)) => Cow::Owned(format!("{}…", escaped(&raw[..at]))),
+    }
+}
+
+/// Makes a host-supplied string harmless for a terminal, however long it is: for commands and
+/// errors.
+///
 /// Control characters (C0, DEL, C1) become their `\u{..}`-free visible forms
 /// (`^[` style for C0, `\x9b` style for C1), bidirectional overrides and other
-/// invisible format characters become `?`, and overlong strings are cut with `…`.
-pub fn printable(raw: &str) -> Cow<'_, str> {
-    if raw.len() <= MAX_PRINTABLE && raw.chars().all(|c| !is_hostile(c)) {
+/// invisible format characters become `?`.
+pub fn escaped(raw: &str) -> Cow<'_, str> {
+    if !raw.chars().any(is_hostile) {
         return Cow::Borrowed(raw);
     }
-    let mut out = String::with_capacity(raw.len().min(MAX_PRINTABLE * 2));
-    for (n, c) in raw.chars().enumerate() {
-        if n == MAX_PRINTABLE {
-            out.push('…');
-            break;
-        }
+    let mut out = String::with_capacity(raw.len().saturating_mul(2));
+    for c in raw.chars() {
         match c {
             '\0'..='\x1f' => {
                 out.push('^');
@@ -48,7 +59,7 @@ pub fn printable(raw: &str) -> Cow<'_, str> {
 }
 
 /// Whether a terminal or a reader could be misled by the character.
-fn is_hostile(c: char) -> bool {
+pub(crate) fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
@@ -79,5 +90,15 @@ mod tests {
     fn absurd_lengths_are_cut() {
         let long = "x".repeat(100_000);
         assert_eq!(printable(&long).chars().count(), MAX_PRINTABLE + 1);
+        let wide = "ö".repeat(MAX_PRINTABLE);
+        assert_eq!(printable(&wide), wide);
+        assert_eq!(printable(&(wide.clone() + "\n")), wide + "…");
+    }
+
+    #[test]
+    fn what_is_escaped_is_never_cut() {
+        let long = "x".repeat(100_000) + "\x1b[2J";
+        assert_eq!(escaped(&long), "x".repeat(100_000) + "^[[2J");
+        assert!(matches!(escaped(&long[..100_000]), Cow::Borrowed(_)));
     }
 }

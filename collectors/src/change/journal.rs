@@ -14,9 +14,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use stalltop_model::Name;
-use stalltop_model::change::{
-    ChangeError, Effect, Entry, OpenMode, Outcome, Plan, Request, UndoClass, Write,
-};
+use stalltop_model::change::{ChangeError, Effect, Entry, OpenMode, Outcome, Plan, Request, Write};
 
 use crate::Env;
 
@@ -178,15 +176,7 @@ impl Journal {
 
     /// Whether [`Request::Undo`] would take this entry.
     pub fn can_undo(&self, entry: &Entry) -> bool {
-        let has_effect = match entry.outcome {
-            Outcome::Intended | Outcome::Done => true,
-            Outcome::Failed { written, .. } => written > 0,
-            Outcome::Undone { .. } => false,
-        };
-        has_effect
-            && self.is_current(entry)
-            && entry.undoes.is_none()
-            && entry.plan.undo != UndoClass::Never
+        self.is_current(entry) && entry.standing().can_undo()
     }
 
     /// The newest entry that can be undone.

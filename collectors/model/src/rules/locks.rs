@@ -12,7 +12,7 @@ mod suspect;
 mod tests;
 
 use super::{Confidence, Finding, Severity};
-use crate::change::{Outcome, Request, UndoClass};
+use crate::change::Request;
 use crate::model::Model;
 use crate::model::locks::SharePoint;
 use crate::model::verdict::{Came, short};
@@ -134,7 +134,6 @@ pub(super) fn changed(model: &Model) -> Option<Finding> {
         return None;
     }
     let age = model.now().wall_ns.saturating_sub(verdict.wall_ns) / 1_000_000_000;
-    let undone = entry.undoes.is_some() || matches!(entry.outcome, Outcome::Undone { .. });
     let mut evidence = verdict.lines();
     evidence.push(format!("change {} of the journal", verdict.entry));
     Some(Finding {
@@ -147,10 +146,10 @@ pub(super) fn changed(model: &Model) -> Option<Finding> {
         },
         sentence: format!("{}, {age} s ago: {verdict}", short(entry)),
         evidence,
-        action: if undone || entry.plan.undo == UndoClass::Never {
-            ""
-        } else {
+        action: if entry.standing().can_undo() {
             "undo"
+        } else {
+            ""
         },
         pane: "tracing",
         disproof: "something else changed at the same time, such as the load",

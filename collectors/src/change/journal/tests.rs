@@ -1,5 +1,7 @@
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use stalltop_model::change::UndoClass;
+
 use super::*;
 
 fn plan(n: u64) -> Plan {

@@ -3,7 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::Model;
-use stalltop_model::change::{Entry, Outcome, UndoClass};
+use stalltop_model::change::{Entry, Outcome, Standing};
 
 use crate::draw::{self, Pen};
 use crate::list::List;
@@ -83,14 +83,14 @@ impl Journal {
 }
 
 fn state(entry: &Entry) -> (&'static str, Role) {
-    match &entry.outcome {
-        Outcome::Intended => ("unfinished", Role::Warning),
-        Outcome::Done => match (entry.plan.undo, entry.undoes) {
-            (_, Some(_)) => ("undo", Role::Dim),
-            (UndoClass::Never, None) => ("done", Role::Dim),
-            _ => ("in effect", Role::On),
-        },
-        Outcome::Failed { .. } => ("stopped", Role::Critical),
-        Outcome::Undone { .. } => ("undone", Role::Off),
+    match (entry.standing(), &entry.outcome) {
+        (Standing::Nothing, _) => ("not done", Role::Critical),
+        (Standing::Open, _) | (_, Outcome::Intended) => ("unfinished", Role::Warning),
+        (Standing::Part, _) => ("in part", Role::Critical),
+        (_, Outcome::Failed { .. }) => ("stopped", Role::Critical),
+        (Standing::Whole, _) => ("in effect", Role::On),
+        (Standing::Undone, _) => ("undone", Role::Off),
+        (Standing::Settled, _) if entry.undoes.is_some() => ("undo", Role::Dim),
+        (Standing::Settled, _) => ("done", Role::Dim),
     }
 }

@@ -5,7 +5,7 @@ mod bpf;
 mod ftrace;
 mod kprobes;
 
-use stalltop_model::change::{Entry, Outcome, Request};
+use stalltop_model::change::{Entry, Request};
 use stalltop_model::model::tracing::{ChangeKind, ChangedAt, Thing, TracingModel};
 use stalltop_model::sample::BpfProgram;
 use stalltop_model::{Name, Reason};
@@ -364,11 +364,13 @@ impl Marks<'_> {
             here && (path.ends_with(&ending) || path.ends_with("/set_event"))
         };
         let found = self.changes.iter().rev().find(|entry| {
-            let done = matches!(entry.outcome, Outcome::Done | Outcome::Undone { .. });
             let in_time = entry.wall_ns <= off.wall_ns.saturating_add(SLACK_NS)
                 && off.wall_ns <= entry.wall_ns.saturating_add(SEEN_WITHIN_NS);
             let switches = !matches!(entry.plan.request, Request::On { .. });
-            done && in_time && switches && entry.plan.writes.iter().any(|w| touches(&w.path))
+            entry.took_effect()
+                && in_time
+                && switches
+                && entry.plan.writes.iter().any(|w| touches(&w.path))
         });
         found.map_or_else(String::new, |entry| {
             format!("by stalltop, change {}", entry.id)

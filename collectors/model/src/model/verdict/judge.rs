@@ -2,7 +2,7 @@
 
 use super::compare::{self, Limits, Points, Went, can_tell};
 use super::history::Point;
-use super::sides::{Sides, span, took_effect};
+use super::sides::{Sides, span};
 use super::{HolderRow, LEAST_NS, Metric, NEWS_NS, Row, SIDE_NS, Told, Verdict};
 use crate::Reading;
 use crate::change::{Entry, Request};
@@ -26,7 +26,7 @@ impl Model {
 
     /// The newest change that did anything, with its verdict, for as long as that is news.
     pub fn newest_verdict(&self) -> Option<(&Entry, &Verdict)> {
-        let entry = self.changes().iter().rev().find(|e| took_effect(e))?;
+        let entry = self.changes().iter().rev().find(|e| e.took_effect())?;
         let verdict = self.verdict(entry.id)?;
         let age = self.now().wall_ns.checked_sub(verdict.wall_ns)?;
         (age <= NEWS_NS).then_some((entry, verdict))
@@ -38,7 +38,7 @@ impl Model {
         let fresh = |entry: &Entry| {
             let (begin, end) = span(entry);
             // A little longer, so that what comes late is in it.
-            took_effect(entry) && begin <= now && now <= end.saturating_add(SIDE_NS + LEAST_NS)
+            entry.took_effect() && begin <= now && now <= end.saturating_add(SIDE_NS + LEAST_NS)
         };
         if !self.changes().iter().any(fresh) {
             return;

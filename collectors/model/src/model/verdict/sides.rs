@@ -2,20 +2,11 @@
 
 use super::SIDE_NS;
 use super::compare::Points;
-use crate::change::{Entry, Outcome};
+use crate::change::Entry;
 
 /// Changes that follow each other within this are judged together, ns: what each alone did
 /// cannot be told.
 const TOGETHER_NS: u64 = 3_000_000_000;
-
-/// Whether a change did anything to the host.
-pub(crate) fn took_effect(entry: &Entry) -> bool {
-    match entry.outcome {
-        Outcome::Done | Outcome::Undone { .. } => true,
-        Outcome::Failed { written, .. } => written > 0,
-        Outcome::Intended => false,
-    }
-}
 
 /// The stretches of time that are compared, by the time of day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +35,7 @@ impl Sides {
         let (mut begin_ns, mut end_ns) = span(entry);
         let same = |other: &Entry| other.id == entry.id && other.boot == entry.boot;
         let spans = || {
-            let others = changes.iter().filter(|e| took_effect(e) && !same(e));
+            let others = changes.iter().filter(|e| e.took_effect() && !same(e));
             others.map(span)
         };
         // One after the other, each close to the one before.

@@ -11,7 +11,7 @@ use std::fmt;
 
 use super::SIDE_NS;
 use super::compare::{self, Limits, MOST, Points, Went};
-use super::sides::{Sides, took_effect};
+use super::sides::Sides;
 use crate::change::{Entry, Request};
 use crate::model::Model;
 use crate::model::stalls::{counts, held};
@@ -180,7 +180,7 @@ impl Model {
     /// where stalls are not watched.
     pub fn drop_effect(&self) -> Option<StallEffect> {
         let dropped =
-            |e: &&Entry| matches!(e.plan.request, Request::DropCaches { .. }) && took_effect(e);
+            |e: &&Entry| matches!(e.plan.request, Request::DropCaches { .. }) && e.took_effect();
         let entry = self.changes().iter().rev().find(dropped)?;
         self.stall_effect(entry)
     }
