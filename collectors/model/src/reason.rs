@@ -254,7 +254,41 @@ impl Reason {
         }
     }
 
-    /// The exact command, setting or step that mends it, or why nothing can.
+    /// Whether anything that a person can do mends it. Where nothing does, [`Reason::fix`] says
+    /// why.
+    pub fn is_mendable(&self) -> bool {
+        match self {
+            Self::NoBtfField { .. }
+            | Self::NoFile { .. }
+            | Self::NotSampled { .. }
+            | Self::NoTracepoint { .. }
+            | Self::KernelDoesNotSay { .. }
+            | Self::Gone { .. } => false,
+            Self::HiddenWaits { mend, .. } => !mend.is_empty(),
+            Self::Starting
+            | Self::NotAsked
+            | Self::NoCapability { .. }
+            | Self::NoBtf
+            | Self::KernelTooOld { .. }
+            | Self::NotMounted { .. }
+            | Self::Lockdown { .. }
+            | Self::NotBuilt { .. }
+            | Self::NotBooted { .. }
+            | Self::Setting { .. }
+            | Self::UserSpace
+            | Self::Refused { .. }
+            | Self::Io { .. }
+            | Self::Parse { .. }
+            | Self::Busy { .. }
+            | Self::SwitchedOff { .. }
+            | Self::CpuOffline { .. }
+            | Self::NotRecorded
+            | Self::OverBudget { .. } => true,
+        }
+    }
+
+    /// The exact command, setting or step that mends it; where nothing does
+    /// ([`Reason::is_mendable`]), `none` and why.
     pub fn fix(&self) -> Arc<str> {
         match self {
             Self::Starting => "wait for the next tick".into(),
@@ -428,6 +462,75 @@ pub(crate) mod works {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fix_says_none_where_nothing_mends_it_and_only_there() {
+        let name = || Name::from("x");
+        let (path, what) = (name(), name());
+        let hidden = |mend: &str| Reason::HiddenWaits {
+            what: name(),
+            why: name(),
+            mend: mend.into(),
+        };
+        let mut unmendable = 0;
+        let all = [
+            Reason::Starting,
+            Reason::NotAsked,
+            Reason::NoCapability { need: name() },
+            Reason::NoBtf,
+            Reason::NoBtfField { field: name() },
+            Reason::KernelTooOld {
+                need: name(),
+                have: name(),
+            },
+            Reason::NoFile { path: path.clone() },
+            Reason::NotMounted {
+                fs: name(),
+                at: path.clone(),
+            },
+            Reason::Lockdown {
+                level: name(),
+                what: what.clone(),
+            },
+            Reason::NotBuilt { config: name() },
+            Reason::NotBooted {
+                what: what.clone(),
+                parameter: name(),
+            },
+            Reason::Setting {
+                name: name(),
+                have: name(),
+                need: name(),
+            },
+            Reason::NotSampled { what: what.clone() },
+            Reason::UserSpace,
+            Reason::NoTracepoint { name: name() },
+            Reason::Refused {
+                what: what.clone(),
+                why: name(),
+            },
+            Reason::Io {
+                path: path.clone(),
+                errno: 5,
+            },
+            Reason::Parse { path, near: name() },
+            Reason::Busy { by: name() },
+            Reason::KernelDoesNotSay { what: what.clone() },
+            Reason::SwitchedOff { option: name() },
+            Reason::CpuOffline { cpu: 3 },
+            Reason::NotRecorded,
+            Reason::Gone { what: what.clone() },
+            hidden(""),
+            hidden("boot with x"),
+            Reason::OverBudget { what },
+        ];
+        for reason in all {
+            let says_none = reason.fix().starts_with("none");
+            assert_eq!(reason.is_mendable(), !says_none, "{reason:?}");
+            unmendable += u32::from(says_none);
+        }
+        assert_eq!(unmendable, 7);
+    }
 
     #[test]
     fn off_is_an_object_and_comes_back() {

@@ -86,14 +86,27 @@ pub struct Finding {
     pub disproof: &'static str,
 }
 
-/// A rule: an id for the table and its check.
+/// A rule: an id for the table, what its finding leads to, and its check.
 pub struct Rule {
     /// Its id, the same as its finding's.
     pub id: &'static str,
     /// What it looks for.
     pub doc: &'static str,
+    /// The panes that its finding may name, as the screen titles them, in small letters.
+    pub panes: &'static [&'static str],
+    /// The actions that its finding may name.
+    pub actions: &'static [&'static str],
     /// Looks for it.
     pub check: fn(&Model) -> Option<Finding>,
+}
+
+impl Rule {
+    /// Whether a finding names nothing that the table does not: the screen looks up panes and
+    /// actions by what stands there.
+    fn may_say(&self, finding: &Finding) -> bool {
+        let action = finding.action.is_empty() || self.actions.contains(&finding.action);
+        action && self.panes.contains(&finding.pane) && finding.id == self.id
+    }
 }
 
 /// All rules.
@@ -101,78 +114,116 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "probe-storm",
         doc: "somebody's probes make CPUs wait for locks, or cost much",
+        panes: &["locks", "tracing"],
+        actions: &[
+            "kprobes",
+            "clear-set-event",
+            "current-tracer",
+            "stop-holder",
+        ],
         check: locks::probe_storm,
     },
     Rule {
         id: "statistics-stalls",
         doc: "one process's reads of kernel statistics stall CPUs",
+        panes: &["stalls"],
+        actions: &["drop-caches"],
         check: stalls::statistics,
     },
     Rule {
         id: "stalls",
         doc: "stalls, and the CPU, culprit, vector or handler that they have in common",
+        panes: &["stalls"],
+        actions: &[],
         check: stalls::concentrated,
     },
     Rule {
         id: "caches-dropped",
         doc: "what the last drop of caches did to stalls",
+        panes: &["stalls"],
+        actions: &[],
         check: stalls::caches_dropped,
     },
     Rule {
         id: "lock-contention",
         doc: "CPUs or tasks wait for the kernel's locks",
+        panes: &["locks"],
+        actions: &[],
         check: locks::contention,
     },
     Rule {
         id: "change-effect",
         doc: "what the last change did",
+        panes: &["tracing"],
+        actions: &["undo"],
         check: locks::changed,
     },
     Rule {
         id: "late-softirqs",
         doc: "softirqs enter long after they were raised",
+        panes: &["cores"],
+        actions: &[],
         check: cores::late_softirqs,
     },
     Rule {
         id: "long-handlers",
         doc: "softirq handlers run for long",
+        panes: &["cores"],
+        actions: &[],
         check: cores::long_handlers,
     },
     Rule {
         id: "starved-ksoftirqd",
         doc: "ksoftirqd is runnable but does not get its CPU",
+        panes: &["cores"],
+        actions: &[],
         check: cores::starved_ksoftirqd,
     },
     Rule {
         id: "dropped-packets",
         doc: "a CPU's packet backlog overflows",
+        panes: &["cores"],
+        actions: &[],
         check: cores::dropped_packets,
     },
     Rule {
         id: "slow-memory-stat",
         doc: "reads of memory.stat are slow, or zombie cgroups many",
+        panes: &["cgroups"],
+        actions: &["drop-caches"],
         check: memory::slow_memory_stat,
     },
     Rule {
         id: "kprobes-on",
         doc: "kernel probes are armed",
+        panes: &["tracing"],
+        actions: &["kprobes"],
         check: tracing::kprobes_on,
     },
     Rule {
         id: "tracer-on",
         doc: "a tracer other than nop is active",
+        panes: &["tracing"],
+        actions: &["current-tracer"],
         check: tracing::tracer_on,
     },
     Rule {
         id: "unread-events",
         doc: "trace events are on and nobody reads their buffer",
+        panes: &["tracing"],
+        actions: &["clear-set-event"],
         check: tracing::unread_events,
     },
 ];
 
 /// Fills `out` with the findings of all rules, gravest first, in table order within.
 pub fn check_all(model: &Model, out: &mut Vec<Finding>) {
-    out.extend(RULES.iter().filter_map(|rule| (rule.check)(model)));
+    let found = |rule: &Rule| {
+        let finding = (rule.check)(model)?;
+        debug_assert!(rule.may_say(&finding), "{finding:?}");
+        Some(finding)
+    };
+    out.extend(RULES.iter().filter_map(found));
     out.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
 }
 

@@ -83,6 +83,13 @@ pub const PANES: &[PaneInfo] = &[
     },
 ];
 
+impl PaneInfo {
+    /// The pane of a title, in letters of either case: as findings name it.
+    pub fn named(title: &str) -> Option<&'static Self> {
+        PANES.iter().find(|p| p.title.eq_ignore_ascii_case(title))
+    }
+}
+
 impl PaneId {
     /// Its row.
     pub fn info(self) -> &'static PaneInfo {

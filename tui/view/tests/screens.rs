@@ -20,10 +20,11 @@ use std::sync::Arc;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
+use stalltop_model::rules::RULES;
 use stalltop_model::{Frame, Model};
 use stalltop_view::{
-    ACTIONS, App, Depth, Effect, Effects, Feed, Key, KeyCode, Keymap, Mouse, MouseKind, Msg,
-    Options, Seek, Theme,
+    ActionId, App, Depth, Effect, Effects, Feed, Key, KeyCode, Keymap, Mouse, MouseKind, Msg,
+    Options, PaneInfo, Seek, Theme,
 };
 
 /// An application with its model on a terminal of a size.
@@ -402,12 +403,17 @@ fn read_only_refuses_and_says_why() {
 }
 
 #[test]
-fn findings_name_actions_that_exist() {
-    let model = host::model(Kind::sick(4));
-    assert!(model.findings().len() >= 4);
-    for finding in model.findings() {
-        let known = ACTIONS.iter().any(|a| a.name == finding.action);
-        assert!(known || finding.action.is_empty(), "{}", finding.action);
+fn rules_lead_to_panes_and_actions_that_exist() {
+    for rule in RULES {
+        assert!(!rule.panes.is_empty(), "{}", rule.id);
+        for pane in rule.panes {
+            let known = PaneInfo::named(pane);
+            assert!(known.is_some(), "{}: no pane {pane:?}", rule.id);
+        }
+        for action in rule.actions {
+            let known = ActionId::from_name(action);
+            assert!(known.is_some(), "{}: no action {action:?}", rule.id);
+        }
     }
 }
 

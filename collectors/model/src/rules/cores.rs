@@ -5,6 +5,7 @@
 
 use super::stalls::watched;
 use super::{Confidence, Finding, Severity, WINDOW_NS};
+use crate::change::caches;
 use crate::model::Model;
 use crate::model::cores::CpuTick;
 use crate::sample::{StallKind, Vector};
@@ -181,36 +182,119 @@ pub(super) fn starved_ksoftirqd(model: &Model) -> Option<Finding> {
     })
 }
 
+/// Ticks with drops in a minute from which on it is no single event, such as a device that went
+/// down.
+const DROPPING_TICKS: usize = 3;
+/// Packets dropped in a minute from which on that is one, however short it was: what a backlog
+/// holds by default (net.core.netdev_max_backlog).
+const DROPPED: u64 = 1_000;
+/// Until this kernel, packets to a device that is not running were counted as well
+/// (net/core/dev.c, `enqueue_to_backlog`).
+const COUNTS_DEVICES_DOWN_UNTIL: (u16, u16) = (6, 9);
+
 pub(super) fn dropped_packets(model: &Model) -> Option<Finding> {
     let ticks = model.cores.recent(WINDOW_NS);
+    let rows = model.cores.numbers().len();
+    let dropped = |row: usize, seq: u64| model.cores.cpu(row, seq)?.dropped.map(u64::from);
     let mut total = 0u64;
     let mut worst: Option<(u32, u64)> = None;
     for (row, cpu) in model.cores.numbers().iter().enumerate() {
-        let drops = ticks
-            .clone()
-            .filter_map(|seq| model.cores.cpu(row, seq)?.dropped);
-        let here: u64 = drops.map(u64::from).sum();
+        let here: u64 = ticks.clone().filter_map(|seq| dropped(row, seq)).sum();
         total += here;
         if here > 0 && worst.is_none_or(|(_, most)| here > most) {
             worst = Some((*cpu, here));
         }
     }
     let (cpu, here) = worst?;
+    let any = |seq: &u64| (0..rows).any(|row| dropped(row, *seq).is_some_and(|n| n > 0));
+    let dropping = ticks.filter(any).count();
+    if dropping < DROPPING_TICKS && total < DROPPED {
+        return None;
+    }
+    let plural = if dropping == 1 { "" } else { "s" };
+    let mut evidence = vec![
+        format!("in {dropping} tick{plural} of the last 60 s"),
+        "/proc/net/softnet_stat, second column; limit: net.core.netdev_max_backlog".into(),
+        "it also counts drops by the flow limit (net.core.flow_limit_cpu_bitmap), where one is set"
+            .into(),
+    ];
+    let release = model.header().map(|header| &header.host.release);
+    if release
+        .and_then(|release| caches::kernel_of(release))
+        .is_none_or(|kernel| kernel <= COUNTS_DEVICES_DOWN_UNTIL)
+    {
+        evidence.push("until kernel 6.9 it also counts packets to devices that went down".into());
+    }
     Some(Finding {
         id: "dropped-packets",
         incident: "",
         severity: Severity::Warning,
-        confidence: Confidence::High,
+        // The counter does not say why; that packets were dropped is certain.
+        confidence: Confidence::Medium,
         sentence: format!(
-            "{} packets dropped before the stack in 60 s, {} of them on cpu {cpu}: its backlog was full",
+            "{} packets dropped before the stack in 60 s, {} on cpu {cpu}: \
+             its backlog was likely full",
             Count(total),
             Count(here),
         ),
-        evidence: vec![
-            "/proc/net/softnet_stat, second column; limit: net.core.netdev_max_backlog".into(),
-        ],
+        evidence,
         action: "",
         pane: "cores",
-        disproof: "the counter also counts flow-limit drops (net.core.flow_limit_cpu_bitmap)",
+        disproof: "the eleventh column (flow limit) grows as well, or a device went down then",
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::{CpuSample, Host, Sample, Softnet};
+    use crate::{Header, Reading};
+
+    /// What is found after these ticks of a second, of as many packets dropped on two CPUs.
+    fn found(release: &str, ticks: &[[u64; 2]]) -> Option<Finding> {
+        let mut model = Model::new();
+        let host = Host {
+            release: release.into(),
+            ..Host::default()
+        };
+        model.set_header(Header::new("test", 1_000_000_000, host));
+        let mut sums = [0; 2];
+        for (second, dropped) in (1..).zip([[0; 2]].iter().chain(ticks)) {
+            let mut sample = Sample {
+                at_ns: second * 1_000_000_000,
+                ..Sample::default()
+            };
+            for (cpu, (sum, more)) in (0..).zip(sums.iter_mut().zip(dropped)) {
+                *sum += more;
+                sample.cpus.push(CpuSample {
+                    cpu,
+                    softnet: Reading::Value(Softnet {
+                        dropped: *sum,
+                        ..Softnet::default()
+                    }),
+                    ..CpuSample::default()
+                });
+            }
+            model.advance(&mut sample);
+        }
+        dropped_packets(&model)
+    }
+
+    #[test]
+    fn a_packet_or_two_dropped_are_no_finding_and_ever_more_are_one() {
+        assert_eq!(found("6.1.0", &[[1, 0], [0, 0], [0, 0]]), None);
+        assert_eq!(found("6.1.0", &[[900, 0], [0, 0], [0, 90]]), None);
+        let few = found("6.1.0", &[[1, 0], [0, 2], [0, 0], [0, 1]]).unwrap();
+        assert_eq!(
+            few.sentence,
+            "4 packets dropped before the stack in 60 s, 3 on cpu 1: its backlog was likely full"
+        );
+        assert_eq!(few.confidence, Confidence::Medium);
+        let evidence = few.evidence.join("; ");
+        assert!(evidence.starts_with("in 3 ticks of"), "{evidence}");
+        assert!(evidence.contains("devices that went down"), "{evidence}");
+        let burst = found("6.12.1", &[[1_000, 0]]).unwrap();
+        assert!(burst.evidence[0].starts_with("in 1 tick of"));
+        assert!(!burst.evidence.join("; ").contains("devices"));
+    }
 }

@@ -2,6 +2,7 @@
 
 use super::stalls::reads_of_memory_stat;
 use super::{Confidence, Finding, Severity};
+use crate::Reason;
 use crate::model::Model;
 use crate::name::printable;
 use crate::sample::Cgroup;
@@ -47,6 +48,21 @@ impl<'a> Zombies<'a> {
     /// The slowest read of our own, if it is slow.
     pub(super) fn slow(&self) -> Option<(&'a Cgroup, u64)> {
         self.slowest.filter(|(_, ns)| *ns >= SLOW_READ_NS)
+    }
+
+    /// That no read was timed, and why where that is known.
+    fn unmeasured(&self) -> String {
+        let why = self.rows.iter().filter_map(|row| row.read.reason());
+        let mut why = why.filter(|why| !matches!(why, Reason::Starting | Reason::NotAsked));
+        match why.next() {
+            Some(why) => {
+                format!(
+                    "how long reads of memory.stat take is not known: {}",
+                    printable(&why.to_string())
+                )
+            }
+            None => "how long reads of memory.stat take is not known yet".to_owned(),
+        }
     }
 
     /// The figures, a line each. Zombies alone do not make reads slow on newer kernels: what was
@@ -105,18 +121,18 @@ pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
     if reads_of_memory_stat(model) {
         return None;
     }
-    let mut sentence = match slow {
-        Some((row, ns)) => format!(
+    let mut sentence = match (slow, slowest) {
+        (Some((row, ns)), _) => format!(
             "reading memory.stat of {} takes {}{}",
-            row.owner.name,
+            printable(&row.owner.name),
             Duration(ns),
             stale(model.now().at_ns, row)
         ),
-        None => "reads of memory.stat are fast".to_owned(),
+        (None, Some((_, ns))) => {
+            format!("reads of memory.stat are fast (slowest {})", Duration(ns))
+        }
+        (None, None) => known.unmeasured(),
     };
-    if let (None, Some((_, ns))) = (slow, slowest) {
-        sentence = format!("{sentence} (slowest {})", Duration(ns));
-    }
     if let Some(zombies) = known.count {
         sentence = format!(
             "{} zombie memory cgroups{}; {sentence}",
@@ -127,7 +143,7 @@ pub(super) fn slow_memory_stat(model: &Model) -> Option<Finding> {
     let evidence = slowest.map(|(row, ns)| {
         format!(
             "{}: our own reads take {}, smoothed over the last ones",
-            row.path,
+            printable(&row.path),
             Duration(ns)
         )
     });
@@ -173,7 +189,7 @@ mod tests {
 
     use super::*;
     use crate::Reading;
-    use crate::sample::{CgroupLayout, Cgroups, Sample};
+    use crate::sample::{CgroupLayout, Cgroups, ReadTiming, Sample};
 
     fn model(zombies: impl Fn(u64) -> u64) -> Model {
         let mut model = Model::new();
@@ -196,15 +212,69 @@ mod tests {
     }
 
     #[test]
+    fn reads_that_were_not_timed_are_not_called_fast() {
+        let told = |read: Reading<ReadTiming>| {
+            let mut model = model(|_| 4_812);
+            let mut cgroups = (**model.now().cgroups.value().unwrap()).clone();
+            cgroups.rows.push(Cgroup {
+                path: "/a\x1b".into(),
+                parent: None,
+                depth: 0,
+                owner: crate::sample::Owner {
+                    kind: crate::sample::OwnerKind::Other,
+                    name: "a\x1b".into(),
+                    cgroup: "/a\x1b".into(),
+                },
+                used_bytes: Reading::default(),
+                processes: Reading::default(),
+                zombies: Reading::default(),
+                read,
+                read_at_ns: 0,
+                backed_off: false,
+            });
+            model.advance(&mut Sample {
+                at_ns: 31_000_000_000,
+                cgroups: Reading::Value(Arc::new(cgroups)),
+                ..Sample::default()
+            });
+            let sentence = slow_memory_stat(&model).unwrap().sentence;
+            let (_, told) = sentence.split_once("; ").unwrap();
+            told.to_owned()
+        };
+        assert_eq!(
+            told(Reading::Off(Reason::Starting)),
+            "how long reads of memory.stat take is not known yet"
+        );
+        assert_eq!(
+            told(Reading::Off(Reason::Busy { by: "x".into() })),
+            "how long reads of memory.stat take is not known: in use by x"
+        );
+        let timed = |smoothed_ns| {
+            Reading::Value(ReadTiming {
+                smoothed_ns,
+                ..ReadTiming::default()
+            })
+        };
+        assert_eq!(
+            told(timed(40_000)),
+            "reads of memory.stat are fast (slowest 40.0 us)"
+        );
+        assert_eq!(
+            told(timed(40_000_000)),
+            "reading memory.stat of a^[ takes 40.0 ms"
+        );
+    }
+
+    #[test]
     fn many_zombies_or_ever_more_are_a_finding_and_few_are_none() {
         assert_eq!(slow_memory_stat(&model(|_| 999)), None);
         assert_eq!(slow_memory_stat(&model(|second| second * 3)), None);
         let many = slow_memory_stat(&model(|_| 4_812)).unwrap();
         assert_eq!(many.severity, Severity::Info);
-        assert!(
-            many.sentence.starts_with("4,812 zombie memory cgroups; "),
-            "{}",
-            many.sentence
+        // Not one read was timed.
+        assert_eq!(
+            many.sentence,
+            "4,812 zombie memory cgroups; how long reads of memory.stat take is not known yet"
         );
         let growing = slow_memory_stat(&model(|second| 100 + second * 2)).unwrap();
         assert!(

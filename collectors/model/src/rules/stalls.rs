@@ -139,7 +139,7 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
     let culprit = majority(stalls.clone().map(|s| s.culprit.value().map(|c| &c.comm)))
         .and_then(|(name, n)| Some((name?, n)))
         .filter(|(_, n)| most(n));
-    let function = majority(stalls.clone().map(function))
+    let function = majority(stalls.clone().map(function_of))
         .and_then(|(name, n)| Some((name?, n)))
         .filter(|(_, n)| most(n));
 
@@ -162,13 +162,16 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
         _ => format!("{:.0} % ", share(n) * 100.0),
     };
     sentence += &match (culprit, function) {
-        (Some((who, n)), Some((inside, _))) => {
-            format!(
-                "; {}by {} in {}",
-                part(n),
-                printable(who),
-                printable(inside)
-            )
+        (Some((who, n)), Some((inside, m))) => {
+            // Most are its, and most were there: how many are both is another figure.
+            let its = |s: &&Arc<Stall>| s.culprit.value().is_some_and(|c| c.comm == *who);
+            let there = |s: &&Arc<Stall>| function_of(s) == Some(inside);
+            let both = stalls.clone().filter(its).filter(there).count() as u64;
+            let (who, inside) = (printable(who), printable(inside));
+            match both {
+                both if most(&both) => format!("; {}by {who} in {inside}", part(both)),
+                _ => format!("; {}by {who}, {}in {inside}", part(n), part(m)),
+            }
         }
         (Some((who, n)), None) => format!("; {}by {}", part(n), printable(who)),
         (None, Some((inside, n))) => format!("; {}in {}", part(n), printable(inside)),
@@ -256,6 +259,6 @@ fn what(kind: Option<StallKind>, vector: Option<Vector>) -> Option<String> {
 }
 
 /// The kernel function of a stall's culprit, if known.
-fn function(stall: &Arc<Stall>) -> Option<&crate::Name> {
+fn function_of(stall: &Arc<Stall>) -> Option<&crate::Name> {
     stall.culprit.value()?.function.value()
 }

@@ -77,10 +77,9 @@ pub(super) fn waits(
     if let Some(lock) = lock
         && let Reading::Off(reason) = lock.name
     {
-        let fix = reason.fix();
-        let fix = match fix.starts_with("none") {
-            true => String::new(),
-            false => format!(" · fix: {}", text::name(&fix, 200)),
+        let fix = match reason.is_mendable() {
+            true => format!(" · fix: {}", text::name(&reason.fix(), 200)),
+            false => String::new(),
         };
         let about = format!("no name: {}{fix}", text::name(&reason.to_string(), 200));
         out.push(("lock", vec![(about, Role::Dim)]));

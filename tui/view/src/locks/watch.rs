@@ -44,7 +44,7 @@ impl Line {
         let fix = reason.fix();
         Self {
             // What nothing mends needs no second line.
-            optional: fix.starts_with("none"),
+            optional: !reason.is_mendable(),
             parts: vec![
                 ("○ ".into(), Role::Faint),
                 (format!("{what}: "), Role::Dim),

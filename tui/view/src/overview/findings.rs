@@ -5,7 +5,7 @@ use stalltop_model::{Reason, printable};
 
 use crate::action::{ActionId, Context};
 use crate::cores::timeline;
-use crate::pane::{PANES, PaneId, Scene};
+use crate::pane::{PaneId, PaneInfo, Scene};
 use crate::text;
 use crate::theme::Role;
 
@@ -115,10 +115,7 @@ pub(super) fn evidence(scene: &Scene<'_>, finding: &Finding) -> Vec<String> {
             other => format!("like incident {other}"),
         });
     }
-    let pane = PANES
-        .iter()
-        .find(|p| p.title.eq_ignore_ascii_case(finding.pane));
-    if let Some(pane) = pane {
+    if let Some(pane) = PaneInfo::named(finding.pane) {
         let key = scene.key(&[Context::Pane], pane.open);
         out.push(format!("{key} shows more of it: {}", pane.title));
     }

@@ -215,7 +215,7 @@ fn gap(
         .put(": ", Role::Dim)
         .put(&text::name(&reason.to_string(), 300), Role::Warning);
     // What nothing mends needs no second line.
-    if text::width(&fix) + 8 <= pen.room() || fix.starts_with("none") {
+    if text::width(&fix) + 8 <= pen.room() || !reason.is_mendable() {
         pen.put(" · fix: ", Role::Dim)
             .put(&text::name(&fix, 300), Role::Strong);
         return 1;

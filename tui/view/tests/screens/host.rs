@@ -286,7 +286,7 @@ fn cpu_sample(kind: Kind, cpu: u32, tick: u64) -> CpuSample {
     });
     out.softnet = Reading::Value(Softnet {
         processed: out.softirqs[Vector::NetRx as usize].count * 3,
-        dropped: bursts / 8,
+        dropped: bursts / 4,
         time_squeeze: bursts * 7,
         backlog: 0,
         backlog_known: true,

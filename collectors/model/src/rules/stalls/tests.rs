@@ -360,6 +360,28 @@ fn stalls_are_told_by_what_they_have_in_common() {
 }
 
 #[test]
+fn a_culprit_and_a_function_are_joined_only_where_one_stall_has_both() {
+    let mut case = Case::new();
+    case.stall(4, 20, "cadvisor", "nft_do_chain");
+    case.stall(1, 20, "cadvisor", "do_exit");
+    case.stall(1, 20, "cadvisor", "do_wait");
+    case.stall(1, 20, "cadvisor", "do_fork");
+    case.stall(3, 20, "nft", "nft_do_chain");
+    let sentence = &case.found("stalls").unwrap().sentence;
+    assert!(
+        sentence.ends_with("; 70 % by cadvisor, 70 % in nft_do_chain"),
+        "{sentence}"
+    );
+    // Most are both, though fewer than are either.
+    case.stall(6, 20, "cadvisor", "nft_do_chain");
+    let sentence = &case.found("stalls").unwrap().sentence;
+    assert!(
+        sentence.ends_with("; 62 % by cadvisor in nft_do_chain"),
+        "{sentence}"
+    );
+}
+
+#[test]
 fn stalls_of_several_culprits_name_the_first_two() {
     let mut case = Case::new();
     for id in 0..9 {
