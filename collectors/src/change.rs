@@ -39,8 +39,8 @@ mod trigger;
 mod undo;
 mod writer;
 
-pub use apply::{Failure, Progress, apply};
+pub use apply::{Progress, apply};
 pub use journal::Journal;
 pub use plan::plan;
-pub use stalltop_model::change::{ChangeError, Entry, Outcome, Plan, Request, UndoClass};
+pub use stalltop_model::change::{ChangeError, Entry, Failure, Outcome, Plan, Request, UndoClass};
 pub use writer::Writer;

@@ -190,7 +190,7 @@ impl Ui {
 
     fn take_frame(&mut self, mut frame: Box<stalltop_model::Frame>) {
         self.model.apply(&mut frame);
-        self.ask_feed(FeedRequest::Recycle(frame));
+        self.feed.recycle(frame);
     }
 
     fn worker_message(&mut self, done: Done) -> Go {
@@ -207,7 +207,7 @@ impl Ui {
                 self.tell(Msg::Advanced)
             }
             Done::Changed => {
-                self.ask_feed(FeedRequest::Rescan);
+                self.feed.ask(FeedRequest::Rescan);
                 Go::On
             }
         }
@@ -237,24 +237,19 @@ impl Ui {
                 self.job(Job::Plan(request, tracing));
             }
             Effect::Apply(plan) => self.job(Job::Apply(plan)),
-            Effect::SetPaused(paused) => self.ask_feed(FeedRequest::SetPaused(paused)),
-            Effect::Seek(seek) => self.ask_feed(FeedRequest::Seek(seek)),
-            Effect::SetSpeed(speed) => self.ask_feed(FeedRequest::SetSpeed(speed)),
+            Effect::SetPaused(paused) => self.feed.ask(FeedRequest::SetPaused(paused)),
+            Effect::Seek(seek) => self.feed.ask(FeedRequest::Seek(seek)),
+            Effect::SetSpeed(speed) => self.feed.ask(FeedRequest::SetSpeed(speed)),
             Effect::Snapshot(text) => {
                 return self.tell(Msg::SnapshotWritten(snapshot::write(&text)));
             }
             Effect::FlameGraph(flame) => {
                 return self.tell(Msg::SnapshotWritten(snapshot::write_flame(&flame)));
             }
-            Effect::Wants(wants) => self.ask_feed(FeedRequest::Wants(wants)),
-            Effect::ReadCgroupNow(path) => self.ask_feed(FeedRequest::ReadCgroupNow(path)),
+            Effect::Wants(wants) => self.feed.ask(FeedRequest::Wants(wants)),
+            Effect::ReadCgroupNow(path) => self.feed.ask(FeedRequest::ReadCgroupNow(path)),
         }
         Go::On
-    }
-
-    /// A feed that has ended hears nothing: its last message says why.
-    fn ask_feed(&self, request: FeedRequest) {
-        let _ = self.feed.requests.send(request);
     }
 
     fn job(&mut self, job: Job) {

@@ -430,6 +430,23 @@ pub struct Entry {
     pub effect: Option<Effect>,
 }
 
+/// Why a change stopped, and what was written down of it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{error}")]
+pub struct Failure {
+    /// Why.
+    pub error: ChangeError,
+    /// The journal's entry, where the change had begun: its outcome says how much was written,
+    /// and `stalltop undo` puts that back. `None` where nothing was.
+    pub entry: Option<Box<Entry>>,
+}
+
+impl From<ChangeError> for Failure {
+    fn from(error: ChangeError) -> Self {
+        Self { error, entry: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,7 @@ pub mod stalls;
 pub mod tracing;
 pub mod verdict;
 
-use crate::change::Entry;
+use crate::change::{Entry, Outcome};
 use crate::frame::{Frame, Header};
 use crate::rules::{self, Finding};
 use crate::sample::Sample;
@@ -111,6 +111,8 @@ impl Model {
             .iter_mut()
             .find(|e| e.id == entry.id && e.boot == entry.boot)
         {
+            // A look at the journal may be older than what is known: no change is begun twice.
+            Some(_) if entry.outcome == Outcome::Intended => {}
             Some(known) => *known = entry,
             None => {
                 if self.changes.len() == CHANGES_KEPT {
@@ -157,5 +159,25 @@ impl Model {
         self.header()
             .and_then(|h| h.host.virtual_machine.get())
             .unwrap_or(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::made;
+
+    use super::*;
+
+    #[test]
+    fn an_old_look_at_the_journal_takes_no_end_back() {
+        let mut model = Model::new();
+        let entry = |outcome| Entry {
+            outcome,
+            ..made::entry(1, 0, made::kprobes_off())
+        };
+        for outcome in [Outcome::Intended, Outcome::Done, Outcome::Intended] {
+            model.note_change(entry(outcome));
+        }
+        assert_eq!(model.changes(), [entry(Outcome::Done)]);
     }
 }

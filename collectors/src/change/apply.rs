@@ -8,7 +8,9 @@
 use std::io;
 
 use stalltop_model::change::stop::pid_of;
-use stalltop_model::change::{ChangeError, Entry, OpenMode, Outcome, Plan, Request, Write};
+use stalltop_model::change::{
+    ChangeError, Entry, Failure, OpenMode, Outcome, Plan, Request, Write,
+};
 
 use crate::Env;
 
@@ -25,23 +27,6 @@ pub struct Progress {
     pub done: usize,
     /// Writes of the plan.
     pub of: usize,
-}
-
-/// Why a change stopped, and what was written down of it.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-#[error("{error}")]
-pub struct Failure {
-    /// Why.
-    pub error: ChangeError,
-    /// The journal's entry, where the change had begun: `stalltop undo` puts back what was
-    /// written. `None` where nothing was.
-    pub entry: Option<Box<Entry>>,
-}
-
-impl From<ChangeError> for Failure {
-    fn from(error: ChangeError) -> Self {
-        Self { error, entry: None }
-    }
 }
 
 /// Carries out a plan; gives the journal's entry of it. `progress` is called before the

@@ -14,13 +14,12 @@ use std::time::{Duration, Instant};
 
 use stalltop_model::change::caches::{self, Droppable};
 use stalltop_model::change::{
-    ChangeError, Effect, Entry, OpenMode, Outcome, Plan, Request, UndoClass, Write,
+    ChangeError, Effect, Entry, Failure, OpenMode, Outcome, Plan, Request, UndoClass, Write,
 };
 use stalltop_model::{Reading, units};
 
 use crate::Env;
 
-use super::apply::Failure;
 use super::host::missing;
 use super::journal::{Journal, OpenJournal};
 use super::target::DROP_CACHES;

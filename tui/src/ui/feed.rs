@@ -48,7 +48,7 @@ pub(crate) enum FeedRequest {
     Seek(Seek),
     /// A replay's speed.
     SetSpeed(f32),
-    /// An old frame whose buffers can be filled again.
+    /// An old frame whose buffers can be filled again; only a live feed is sent any.
     Recycle(Box<Frame>),
 }
 
@@ -78,6 +78,23 @@ pub(crate) struct Running {
     pub(crate) messages: tokio::sync::mpsc::Receiver<FeedMsg>,
     /// Requests to it.
     pub(crate) requests: mpsc::Sender<FeedRequest>,
+    /// Whether old frames are filled again.
+    pub(crate) recycles: bool,
+}
+
+impl Running {
+    /// Asks something of the feed. One that has ended hears nothing: its last message says why.
+    pub(crate) fn ask(&self, request: FeedRequest) {
+        let _ = self.requests.send(request);
+    }
+
+    /// Gives back a frame that was shown. A replay makes its frames anew, and while it seeks it
+    /// hears nothing: all that it passes over would pile up here.
+    pub(crate) fn recycle(&self, frame: Box<Frame>) {
+        if self.recycles {
+            self.ask(FeedRequest::Recycle(frame));
+        }
+    }
 }
 
 /// Starts the feed's thread. It ends when either end of its channels is dropped.
@@ -87,6 +104,7 @@ pub(crate) struct Running {
 pub(crate) fn start(options: FeedOptions) -> std::io::Result<Running> {
     let (to_screen, messages) = tokio::sync::mpsc::channel(2);
     let (requests, from_screen) = mpsc::channel();
+    let recycles = matches!(options, FeedOptions::Live { .. });
     thread::Builder::new()
         .name("stalltop-feed".into())
         .spawn(move || match options {
@@ -104,5 +122,40 @@ pub(crate) fn start(options: FeedOptions) -> std::io::Result<Running> {
                 }
             }
         })?;
-    Ok(Running { messages, requests })
+    Ok(Running {
+        messages,
+        requests,
+        recycles,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use stalltop_model::frame::Header;
+    use stalltop_model::recording::Recorder;
+    use stalltop_model::sample::{Host, Sample};
+
+    use super::*;
+
+    #[test]
+    fn a_replay_is_sent_no_frames_back() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let header = Header::new("0", 1, Host::default());
+        let mut recorder = Recorder::new(file.reopen().unwrap(), header).unwrap();
+        let sample = Frame::Sample(Box::<Sample>::default());
+        recorder.write(&sample).unwrap();
+        recorder.finish().unwrap();
+        let file_options = FeedOptions::Replay {
+            file: file.path().to_owned(),
+            speed: 1.0,
+        };
+        let mut replay = start(file_options).unwrap();
+        let (requests, asked) = mpsc::channel();
+        replay.requests = requests;
+        replay.recycle(Box::new(sample.clone()));
+        assert!(asked.try_recv().is_err());
+        replay.recycles = true;
+        replay.recycle(Box::new(sample));
+        assert!(matches!(asked.try_recv(), Ok(FeedRequest::Recycle(_))));
+    }
 }
