@@ -37,6 +37,7 @@ use stalltop_model::sample::{StallKind, StallWatch};
 use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::{Probes, Thresholds as Programs};
 
+use crate::cores;
 use crate::cpu_list;
 use crate::env::Env;
 use crate::file;
@@ -87,7 +88,16 @@ impl<'a> Watch<'a> {
 
     /// From when on each kind is a stall, or why it is not watched.
     pub(crate) fn kinds(&self, probes: &Probes) -> [Reading<u64>; 5] {
-        kinds::watched(self.env, probes.health(), &self.thresholds)
+        let mut kinds = kinds::watched(self.env, probes.health(), &self.thresholds);
+        let kept = &mut kinds[StallKind::NoReschedule as usize];
+        if let (Some(failure), Reading::Value(_)) = (probes.no_resched(), &kept) {
+            *kept = Reading::Off(cores::why::refused_at(
+                self.env,
+                "sched:sched_switch",
+                failure,
+            ));
+        }
+        kinds
     }
 
     /// Where the thresholds come from.

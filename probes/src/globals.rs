@@ -97,10 +97,9 @@ pub(crate) fn stalls(
     symbols: Option<&Symbols>,
     slots: u64,
     nmi: bool,
-    root: &Path,
+    need_resched: u64,
 ) -> Globals {
     let or_never = |ns| if ns == 0 { u64::MAX } else { ns };
-    let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease"));
     let symbols = symbols.copied().unwrap_or_default();
     let arch = std::env::consts::ARCH;
     vec![
@@ -115,10 +114,7 @@ pub(crate) fn stalls(
         (threshold::RESCHED, or_never(thresholds.resched_ns)),
         (stall::SAMPLE_SLOTS, slots),
         (stall::SAMPLER_NMI, u64::from(nmi)),
-        (
-            stall::NEED_RESCHED,
-            need_resched(arch, version(release.as_deref().unwrap_or_default())),
-        ),
+        (stall::NEED_RESCHED, need_resched),
         (address::TICK_NOHZ_HANDLER, symbols.tick_nohz_handler),
         (address::TICK_SCHED_TIMER, symbols.tick_sched_timer),
         (address::ENTRY_START, symbols.entry[0]),
@@ -146,19 +142,40 @@ fn version(release: &str) -> (u32, u32) {
 }
 
 /// The bits of `thread_info.flags` that ask for a reschedule: `TIF_NEED_RESCHED`, and where there is
-/// one `TIF_NEED_RESCHED_LAZY`; 0 where unknown. They are macros, so BTF does not have them.
-fn need_resched(arch: &str, version: (u32, u32)) -> u64 {
-    match arch {
-        // include/asm-generic/thread_info_tif.h
-        "x86_64" if version >= (6, 18) => 1 << 4 | 1 << 5,
-        // arch/x86/include/asm/thread_info.h; before, bit 4 is TIF_SINGLESTEP.
-        "x86_64" if version >= (6, 13) => 1 << 3 | 1 << 4,
-        "x86_64" => 1 << 3,
-        // arch/arm64/include/asm/thread_info.h; before, bit 2 is TIF_NOTIFY_RESUME.
-        "aarch64" if version >= (6, 16) => 1 << 1 | 1 << 2,
-        "aarch64" => 1 << 1,
-        _ => 0,
-    }
+/// one `TIF_NEED_RESCHED_LAZY`; `None` where unknown. They are macros, so BTF does not have them.
+/// `seen` are those that the kernel was seen to set, one of the two or both.
+pub(crate) fn need_resched(root: &Path, seen: Option<u64>) -> Option<u64> {
+    let release = std::fs::read_to_string(root.join("proc/sys/kernel/osrelease"));
+    let version = version(release.as_deref().unwrap_or_default());
+    bits(std::env::consts::ARCH, version, seen)
+}
+
+fn bits(arch: &str, version: (u32, u32), seen: Option<u64>) -> Option<u64> {
+    /// include/asm-generic/thread_info_tif.h, which the architectures move to one by one.
+    const GENERIC: u64 = 1 << 4 | 1 << 5;
+    /// arch/x86/include/asm/thread_info.h; before 6.13 bit 4 is TIF_SINGLESTEP.
+    const X86: u64 = 1 << 3 | 1 << 4;
+    /// arch/arm64/include/asm/thread_info.h; before 6.16 bit 2 is TIF_NOTIFY_RESUME.
+    const ARM64: u64 = 1 << 1 | 1 << 2;
+    let (expected, own) = match arch {
+        "x86_64" if version >= (6, 18) => (Some(GENERIC), X86),
+        "x86_64" if version >= (6, 13) => (Some(X86), X86),
+        "x86_64" => (Some(1 << 3), X86),
+        "aarch64" if version >= (6, 16) => (Some(ARM64), ARM64),
+        "aarch64" => (Some(1 << 1), ARM64),
+        _ => (None, GENERIC),
+    };
+    let Some(seen) = seen else { return expected };
+    let fits = |bits: &u64| seen & !bits == 0;
+    // A distribution's kernel may have another layout than its version says. Where two are possible,
+    // what was seen is certain.
+    let other = || match (fits(&GENERIC), fits(&own)) {
+        (true, false) => GENERIC,
+        (false, true) => own,
+        (true, true) if own == GENERIC => GENERIC,
+        _ => seen,
+    };
+    Some(expected.filter(fits).unwrap_or_else(other))
 }
 
 #[cfg(test)]
@@ -187,11 +204,29 @@ mod tests {
         assert_eq!(version("5.10.0-46-cloud-amd64"), (5, 10));
         assert_eq!(version("7.2-rc1"), (7, 2));
         assert_eq!(version(""), (0, 0));
-        assert_eq!(need_resched("x86_64", (6, 18)), 0x30);
-        assert_eq!(need_resched("x86_64", (6, 17)), 0x18);
-        assert_eq!(need_resched("x86_64", (6, 12)), 0x08);
-        assert_eq!(need_resched("aarch64", (6, 1)), 0x02);
-        assert_eq!(need_resched("riscv64", (6, 18)), 0);
+        assert_eq!(bits("x86_64", (6, 18), None), Some(0x30));
+        assert_eq!(bits("x86_64", (6, 17), None), Some(0x18));
+        assert_eq!(bits("x86_64", (6, 12), None), Some(0x08));
+        assert_eq!(bits("aarch64", (6, 1), None), Some(0x02));
+        assert_eq!(bits("riscv64", (6, 18), None), None);
+    }
+
+    #[test]
+    fn what_the_kernel_was_seen_to_set_goes_before_its_version() {
+        // As expected: the bit that was not seen belongs to it.
+        assert_eq!(bits("x86_64", (6, 18), Some(0x10)), Some(0x30));
+        assert_eq!(bits("x86_64", (6, 17), Some(0x10)), Some(0x18));
+        // A backport of the generic bits, and one that was undone.
+        assert_eq!(bits("x86_64", (6, 17), Some(0x20)), Some(0x30));
+        assert_eq!(bits("x86_64", (6, 18), Some(0x08)), Some(0x18));
+        // The generic one, or the lazy one of x86's own.
+        assert_eq!(bits("x86_64", (6, 12), Some(0x10)), Some(0x10));
+        // arm64 once it has moved.
+        assert_eq!(bits("aarch64", (7, 4), Some(0x10)), Some(0x30));
+        assert_eq!(bits("aarch64", (7, 4), Some(0x02)), Some(0x06));
+        // Nothing known: what was seen, and no more.
+        assert_eq!(bits("riscv64", (6, 18), Some(0x20)), Some(0x30));
+        assert_eq!(bits("x86_64", (6, 18), Some(0x82)), Some(0x82));
     }
 
     #[test]
@@ -201,7 +236,7 @@ mod tests {
             handler_ns: 7,
             ..Thresholds::default()
         };
-        let globals = stalls(&thresholds, None, 64, false, Path::new("/"));
+        let globals = stalls(&thresholds, None, 64, false, 0);
         assert!(globals.contains(&(threshold::PENDING, u64::MAX)));
         assert!(globals.contains(&(threshold::HANDLER, 7)));
     }

@@ -10,10 +10,11 @@ use stalltop_wire::held::{
     CALL_TRACEPOINT, Descriptor, FILTER_MAP, Filter, UPROBE_TYPE, kind, offset,
 };
 
+use crate::ask::own_tgid;
 use crate::btf::{self, Btf};
 use crate::globals::Globals;
 use crate::object;
-use crate::probes::refused;
+use crate::probes::load_or_why;
 use crate::programs::{Failure, Step};
 use crate::sys::perf::{self, Clock};
 use crate::sys::{info, load, run};
@@ -110,7 +111,7 @@ impl Descriptors {
             license: &prepared.license,
             insns: &prepared.insns,
         };
-        let loaded = load::load_program(&program, None).map_err(|e| refused(&program, &e))?;
+        let loaded = load_or_why(&program)?;
         let attach = |e: io::Error| Failure {
             step: Step::Attach,
             errno: e.raw_os_error(),
@@ -180,7 +181,7 @@ impl Descriptors {
             named.ok().map(OwnedFd::from)
         };
         let iterator = load::iterate(self.link.as_fd())?;
-        let own = [
+        let files = [
             (kind::PERF, event),
             (kind::PROGRAM, Some(self.program.try_clone()?)),
             (kind::LINK, Some(self.link.try_clone()?)),
@@ -190,8 +191,10 @@ impl Descriptors {
             (kind::PIPE_RAW, path("per_cpu/cpu0/trace_pipe_raw")),
         ];
         let mut mine = Vec::new();
-        self.read(u64::from(std::process::id()), &mut mine)?;
-        for (kind, fd) in &own {
+        // In a PID namespace of its own the kernel's number is another.
+        let own = own_tgid().unwrap_or_else(|_| std::process::id());
+        self.read(u64::from(own), &mut mine)?;
+        for (kind, fd) in &files {
             let Some(fd) = fd else { continue };
             let number = fd.as_raw_fd() as u64;
             let Some(found) = mine.iter().find(|d| d.process >> 32 == number) else {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use stalltop_wire::stall::STALLS_BYTES;
 
+use crate::ask;
 use crate::btf::{self, Btf};
 use crate::globals::{self, Globals, Offsets};
 use crate::object::Sizes;
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     /// Whether the sampler can have non-maskable interrupts.
     pub(crate) nmi: bool,
     stalls: bool,
+    /// The bits that ask for a reschedule; 0 where they are not known.
+    resched: u64,
     types: Option<Result<Types, Failure>>,
     symbols: Option<Result<Symbols, Failure>>,
 }
@@ -34,8 +37,11 @@ impl Host {
     /// Looks for what these programs need and no more.
     pub(crate) fn look(options: &Options, programs: &[&'static Spec]) -> Self {
         let any = |what: &dyn Fn(&Spec) -> bool| programs.iter().any(|spec| what(spec));
-        // Two files of several megabytes, each made by the kernel as it is read.
-        let (types, symbols) = std::thread::scope(|scope| {
+        let stalls = options.thresholds.is_some();
+        // Two files of several megabytes, each made by the kernel as it is read, and a look at what
+        // the scheduler does.
+        let (types, symbols, resched) = std::thread::scope(|scope| {
+            let resched = stalls.then(|| scope.spawn(ask::resched_bits));
             let symbols = any(&|spec| spec.name == TICK)
                 .then(|| scope.spawn(|| Symbols::read(&options.root)));
             let types =
@@ -48,11 +54,12 @@ impl Host {
                 };
                 thread.join().map_err(panicked).and_then(|read| read)
             });
-            (types, symbols)
+            let resched = resched.and_then(|thread| thread.join().ok().flatten());
+            (types, symbols, resched)
         });
         let possible = possible_cpus(&options.root);
-        let stalls = options.thresholds.is_some();
         Self {
+            resched: globals::need_resched(&options.root, resched).unwrap_or(0),
             possible,
             slots: if stalls { globals::slots(possible) } else { 1 },
             nmi: any(&|spec| spec.kind == Kind::PerfEvent) && has_nmi(possible),
@@ -93,7 +100,7 @@ impl Host {
                 symbols,
                 self.slots,
                 self.nmi,
-                &options.root,
+                self.resched,
             ));
         }
         all
@@ -129,10 +136,21 @@ impl Host {
         };
         let offsets = &types.offsets;
         match spec.name {
-            "sched_switch" if self.stalls => offsets.clock.clone().or(offsets.resched.clone()),
             "sched_switch" => offsets.clock.clone(),
             _ => None,
         }
+    }
+
+    /// Why nobody can be seen to keep the CPU.
+    pub(crate) fn no_resched(&self) -> Option<Failure> {
+        let types = self.types.as_ref()?.as_ref().ok()?;
+        let unknown = || Failure {
+            step: Step::Btf,
+            errno: None,
+            detail: "the bit of thread_info.flags that asks for a reschedule".into(),
+        };
+        let unknown = (self.resched == 0).then(unknown);
+        types.offsets.resched.clone().or(unknown)
     }
 }
 

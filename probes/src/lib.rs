@@ -19,6 +19,7 @@
 //! programs from running while a task of the host's agent is current, without counting a miss.
 //! Comparing [`VectorStats::count`] with /proc/softirqs shows it.
 
+mod ask;
 pub mod btf;
 mod cpus;
 mod globals;
@@ -34,6 +35,7 @@ mod stalls;
 mod symbols;
 pub mod sys;
 
+pub use ask::{own_tgid, resched_bits};
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
 pub use held::{Descriptors, HOLDERS};
 pub use locks::{

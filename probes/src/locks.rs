@@ -16,16 +16,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use stalltop_wire::lock::{
-    LOCK_CPU_SIZE, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LONG, LockWait, MUTEX_OWNER, RINGS,
-    RWSEM_OWNER, WAITERS_MAP, Waiters,
+    LOCK_CPU_SIZE, LOCK_SLOTS, LOCK_STACKS_MAP, LOCKS_MAP, LONG, LockSlot, LockWait, MUTEX_OWNER,
+    RINGS, RWSEM_OWNER, TABLE, TABLE_SLOTS, TABLES_MAP, WAITERS_MAP, Waiters,
 };
 use stalltop_wire::{NO_OFFSET, offset};
 
 use crate::btf::{self, Btf};
 use crate::globals::Globals;
 use crate::host::possible_cpus;
-use crate::object::{self, Array, PreparedOne};
-use crate::probes::refused;
+use crate::object::{self, Array};
 use crate::programs::{Failure, Step};
 use crate::ring::Ring;
 use crate::sys::mapping::{Access, Mapping};
@@ -47,6 +46,11 @@ const END: &CStr = c"contention_end";
 /// the most.
 const STACKS_BYTES: usize = 20 * 1024 * 1024;
 const STACKS: (u64, u64) = (32, 512);
+
+/// Bytes that the tables of locks of all CPUs together may take, and how many locks fit into one at
+/// the least.
+const TABLES_BYTES: usize = 16 * 1024 * 1024;
+const LEAST_LOCKS: u64 = 64;
 
 const WORDS: usize = size_of::<LockWait>() / size_of::<u64>();
 
@@ -108,8 +112,12 @@ impl LockTracer {
         let slots = stacks(possible);
         let (mut globals, owners) = owners(options);
         globals.push((LOCK_SLOTS, slots));
+        let locks = locks(possible);
+        globals.push((TABLE_SLOTS, locks));
+        let tables = 2 * locks as u32 * possible;
         let arrays = [
             array(LOCKS_MAP, LOCK_CPU_SIZE, possible),
+            array(TABLES_MAP, size_of::<LockSlot>(), tables),
             array(WAITERS_MAP, size_of::<Waiters>(), 1),
             array(
                 LOCK_STACKS_MAP,
@@ -118,7 +126,7 @@ impl LockTracer {
             ),
         ];
         let mut prepared = object::prepare_one(LOCK_CONTENTION, &arrays, &globals)?;
-        let program = verify(LOCK_CONTENTION, &prepared)?;
+        let program = prepared.verify(LOCK_CONTENTION)?;
         let mut take = |name: &str| {
             prepared.maps.remove(name).ok_or_else(|| Failure {
                 step: Step::Object,
@@ -126,7 +134,8 @@ impl LockTracer {
                 detail: format!("no map {name}"),
             })
         };
-        let (locks, waiters, ring) = (take(LOCKS_MAP)?, take(WAITERS_MAP)?, take(LOCK_STACKS_MAP)?);
+        let (cpus, waiters, ring) = (take(LOCKS_MAP)?, take(WAITERS_MAP)?, take(LOCK_STACKS_MAP)?);
+        let tables_map = take(TABLES_MAP)?;
         let map = |fd: &OwnedFd, len| {
             Mapping::new(fd.as_fd(), 0, len, Access::ReadWrite).map_err(|e| Failure {
                 step: Step::Map,
@@ -135,7 +144,8 @@ impl LockTracer {
             })
         };
         let mut tables = Tables::new(
-            map(&locks, possible as usize * LOCK_CPU_SIZE)?,
+            map(&cpus, possible as usize * LOCK_CPU_SIZE)?,
+            map(&tables_map, tables as usize * size_of::<LockSlot>())?,
             map(&waiters, size_of::<Waiters>())?,
             possible,
         );
@@ -333,18 +343,6 @@ fn array(name: &'static str, value_size: usize, entries: u32) -> Array {
     }
 }
 
-fn verify(name: &str, prepared: &PreparedOne) -> Result<OwnedFd, Failure> {
-    let program = load::Program {
-        name,
-        kind: load::PROG_TYPE_RAW_TRACEPOINT,
-        attach_type: 0,
-        attach_btf_id: 0,
-        license: &prepared.license,
-        insns: &prepared.insns,
-    };
-    load::load_program(&program, None).map_err(|e| refused(&program, &e))
-}
-
 fn attach_failure(tracepoint: &CStr, error: &io::Error) -> Failure {
     let name = tracepoint.to_string_lossy();
     Failure {
@@ -358,7 +356,7 @@ fn attach_failure(tracepoint: &CStr, error: &io::Error) -> Failure {
 /// the tracer's instructions, and would say something about those.
 fn has_tracepoints() -> Result<(), Failure> {
     let prepared = object::prepare_one(EMPTY, &[], &Vec::new())?;
-    let program = verify(EMPTY, &prepared)?;
+    let program = prepared.verify(EMPTY)?;
     for tracepoint in [END, BEGIN] {
         load::attach_raw_tracepoint(program.as_fd(), Some(tracepoint))
             .map_err(|e| attach_failure(tracepoint, &e))?;
@@ -394,15 +392,63 @@ fn stacks(possible_cpus: u32) -> u64 {
     (1 << fit.max(1).ilog2()).clamp(STACKS.0, STACKS.1)
 }
 
+/// Locks that fit into each of a CPU's two tables.
+fn locks(possible_cpus: u32) -> u64 {
+    let fit = TABLES_BYTES / size_of::<LockSlot>() / 2 / possible_cpus.max(1) as usize;
+    (1 << fit.max(1).ilog2()).clamp(LEAST_LOCKS, TABLE as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::run::run_raw;
 
     #[test]
     fn the_stacks_of_all_cpus_together_stay_within_the_memory() {
         for (cpus, expected) in [(1, 512), (40, 512), (48, 256), (512, 32), (4096, 32)] {
             assert_eq!(stacks(cpus), expected, "{cpus} CPUs");
         }
+    }
+
+    #[test]
+    fn the_tables_of_all_cpus_together_stay_within_the_memory() {
+        for (cpus, expected) in [(2, 1024), (256, 1024), (257, 512), (512, 512), (4096, 64)] {
+            assert_eq!(locks(cpus), expected, "{cpus} CPUs");
+            assert!(locks(cpus) as usize * 64 * cpus as usize <= TABLES_BYTES);
+        }
+        assert_eq!(locks(65_536), 64);
+    }
+
+    #[test]
+    fn a_run_that_interrupts_another_one_is_left_out() {
+        let mut tracer = match LockTracer::load(&LockOptions::default()) {
+            Ok(tracer) => tracer,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+        };
+        let mut run = |busy: u64, flags: u64| {
+            for cpu in 0..tracer.possible() {
+                tracer.tables.set_busy(cpu as usize, busy);
+            }
+            // A lock that nobody else has; the run is this thread's own.
+            let lock = 0xffff_ffff_0000_1230;
+            let ran = run_raw(tracer.program.as_fd(), &[lock, flags]);
+            let mut counts = LockCounts::default();
+            tracer.read(&mut counts);
+            ran.map(|_| {
+                (
+                    counts.runs.begins,
+                    counts.runs.ends_unpaired,
+                    counts.runs.nested,
+                )
+            })
+        };
+        let mutex = stalltop_wire::lock::lcb::MUTEX;
+        assert_eq!(run(1, mutex).ok(), Some((0, 0, 1)));
+        assert_eq!(run(1, 0).ok(), Some((0, 0, 2)));
+        assert_eq!(run(0, mutex).ok(), Some((1, 0, 2)));
     }
 
     #[test]

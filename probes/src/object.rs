@@ -9,9 +9,11 @@ use aya_obj::{EbpfSectionKind, Object};
 use stalltop_wire::stall::{SAMPLES_MAP, STALLS_MAP, StackSample};
 use stalltop_wire::{CPU_SIZE, CPUS_MAP};
 
+use crate::ask::{OWN_TGID, RESCHED_BITS};
 use crate::globals::Globals;
 use crate::held::HOLDERS;
 use crate::locks::LOCK_CONTENTION;
+use crate::probes::load_or_why;
 use crate::programs::{Failure, Step};
 use crate::sys::load;
 
@@ -35,7 +37,7 @@ pub(crate) struct Prepared {
 
 /// Programs that [`prepare_one`] prepares: with maps that nobody else needs, and with instructions
 /// that not every kernel knows.
-const ALONE: &[&str] = &[HOLDERS, LOCK_CONTENTION];
+const ALONE: &[&str] = &[HOLDERS, LOCK_CONTENTION, OWN_TGID, RESCHED_BITS];
 
 /// How large the maps are.
 #[derive(Clone, Copy, Debug)]
@@ -151,6 +153,23 @@ pub(crate) struct PreparedOne {
     pub(crate) license: CString,
     pub(crate) maps: HashMap<String, OwnedFd>,
     pub(crate) insns: Vec<u8>,
+}
+
+impl PreparedOne {
+    /// Loads it as a raw tracepoint's program.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub(crate) fn verify(&self, name: &str) -> Result<OwnedFd, Failure> {
+        load_or_why(&load::Program {
+            name,
+            kind: load::PROG_TYPE_RAW_TRACEPOINT,
+            attach_type: 0,
+            attach_btf_id: 0,
+            license: &self.license,
+            insns: &self.insns,
+        })
+    }
 }
 
 /// Prepares one program that calls no function of the object's, with the array maps that it uses.

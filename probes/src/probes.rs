@@ -90,6 +90,7 @@ pub struct Probes {
     cpus: Option<Cpus>,
     stalls: Option<Stalls>,
     samples: Option<SampleMaps>,
+    no_resched: Option<Failure>,
     times: LoadTimes,
 }
 
@@ -127,6 +128,7 @@ impl Probes {
             cpus: None,
             stalls: None,
             samples: None,
+            no_resched: host.no_resched(),
             times,
         };
         for spec in programs {
@@ -221,8 +223,12 @@ impl Probes {
             license: &prepared.license,
             insns,
         };
-        let loaded = load::load_program(&program, None).map_err(|e| refused(&program, &e))?;
-        let id = info::program_id(loaded.as_fd()).map_err(|e| refused(&program, &e))?;
+        let loaded = load_or_why(&program)?;
+        let id = info::program_id(loaded.as_fd()).map_err(|e| Failure {
+            step: Step::Load,
+            errno: e.raw_os_error(),
+            detail: "asking for the program's id".into(),
+        })?;
         self.times.load += started.elapsed();
         Ok((
             Loaded {
@@ -337,6 +343,12 @@ impl Probes {
         Samples::new(samples, maps.slots, maps.cpus.as_fd(), maps.possible).ok()
     }
 
+    /// Why tasks that keep the CPU cannot be seen although all programs run, where they cannot.
+    #[must_use]
+    pub fn no_resched(&self) -> Option<&Failure> {
+        self.no_resched.as_ref()
+    }
+
     /// How long loading took.
     #[must_use]
     pub fn times(&self) -> LoadTimes {
@@ -344,15 +356,26 @@ impl Probes {
     }
 }
 
-/// Loads once more with a log, for the verifier's last word.
-pub(crate) fn refused(program: &load::Program<'_>, error: &io::Error) -> Failure {
+/// Loads a program; where it is refused, once more with a log for the verifier's last word. It may be
+/// accepted then, where what was in the way has passed.
+///
+/// # Errors
+/// The first refusal's errno, and the verifier's last line.
+pub(crate) fn load_or_why(program: &load::Program<'_>) -> Result<OwnedFd, Failure> {
+    twice(|log| load::load_program(program, log))
+}
+
+fn twice<T>(mut load: impl FnMut(Option<&mut [u8]>) -> io::Result<T>) -> Result<T, Failure> {
+    let error = match load(None) {
+        Ok(loaded) => return Ok(loaded),
+        Err(error) => error,
+    };
     let mut log = vec![0; 256 * 1024];
-    let _ = load::load_program(program, Some(&mut log));
-    Failure {
+    load(Some(&mut log)).map_err(|_| Failure {
         step: Step::Load,
         errno: error.raw_os_error(),
         detail: last_line(&log).unwrap_or_else(|| "refused without a word".into()),
-    }
+    })
 }
 
 /// The last line of a verifier log that is about the program and not about the verifier's work.
@@ -369,6 +392,26 @@ fn last_line(log: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_accepted_the_second_time_is_not_thrown_away() {
+        let refused = || io::Error::from_raw_os_error(libc::EACCES);
+        let first = twice(|log| log.is_none().then_some(1).ok_or_else(refused));
+        assert_eq!(first, Ok(1));
+        let second = twice(|log| log.map(|_| 2).ok_or_else(refused));
+        assert_eq!(second, Ok(2));
+        let never: Result<(), _> = twice(|log| {
+            if let Some(log) = log {
+                log[..5].copy_from_slice(b"no go");
+            }
+            Err(refused())
+        });
+        let failure = never.unwrap_err();
+        assert_eq!(
+            (failure.errno, failure.detail.as_str()),
+            (Some(libc::EACCES), "no go")
+        );
+    }
 
     #[test]
     fn the_verifiers_last_word_is_not_its_statistics() {

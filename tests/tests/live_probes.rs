@@ -1,7 +1,11 @@
 //! What loading says and does where something is missing, on the running kernel.
 #![expect(unsafe_code, reason = "gives up root on one thread")]
 
-use stalltop_probes::{Kind, Options, PROGRAMS, Probes, Spec, Step, Thresholds};
+use std::process::{Command, Stdio};
+
+use stalltop_probes::{
+    Kind, Options, PROGRAMS, Probes, Spec, Step, Thresholds, own_tgid, resched_bits,
+};
 use stalltop_tests::{need, require};
 
 fn failures(probes: &Probes) -> Vec<(&str, Step, Option<i32>, &str)> {
@@ -149,4 +153,55 @@ fn dropping_the_probes_takes_everything_out_of_the_kernel() {
         assert!(std::time::Instant::now() < deadline, "still loaded");
         std::thread::yield_now();
     }
+}
+
+/// Where [`the_number_in_a_pid_namespace`] says what it found.
+const NUMBERS: &str = "STALLTOP_TEST_NUMBERS";
+
+#[test]
+fn our_number_is_the_hosts_in_a_pid_namespace_too() {
+    require!(need::root());
+    let unshare = require!(need::program("unshare"));
+    assert_eq!(own_tgid(), Ok(std::process::id()));
+    let dir = tempfile::tempdir().unwrap();
+    let numbers = dir.path().join("numbers");
+    let child = Command::new(unshare)
+        .args(["--pid", "--fork", "--mount-proc"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "the_number_in_a_pid_namespace"])
+        .env(NUMBERS, &numbers)
+        .stdout(Stdio::null())
+        .status();
+    assert!(child.unwrap().success());
+    let text = std::fs::read_to_string(numbers).unwrap();
+    let (theirs, hosts) = text.split_once(' ').unwrap();
+    let hosts: u32 = hosts.parse().unwrap();
+    assert_eq!(theirs, "1");
+    assert!(hosts > 1 && hosts != std::process::id(), "{text}");
+}
+
+/// Does nothing but where the test above starts it.
+#[test]
+fn the_number_in_a_pid_namespace() {
+    if let Some(file) = std::env::var_os(NUMBERS) {
+        let numbers = format!("{} {}", std::process::id(), own_tgid().unwrap());
+        std::fs::write(file, numbers).unwrap();
+    }
+}
+
+#[test]
+fn the_kernel_shows_which_bit_asks_for_a_reschedule() {
+    require!(need::root());
+    let symbols = std::fs::read_to_string("/proc/kallsyms").unwrap();
+    let tells = symbols.contains(" __traceiter_sched_set_need_resched_tp\n");
+    let bits = resched_bits();
+    assert_eq!(bits.is_some(), tells, "{bits:?}");
+    // One, or the two that are beside each other.
+    let first = bits.map_or(0, u64::trailing_zeros);
+    assert!(bits.is_none_or(|bits| bits >> first == 1 || bits >> first == 3));
+    let probes = Probes::load(&Options {
+        thresholds: Some(Thresholds::default()),
+        ..Options::default()
+    });
+    assert_eq!(probes.no_resched(), None);
 }

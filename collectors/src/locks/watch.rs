@@ -332,7 +332,7 @@ impl Watcher {
                 out.watch.overflowed = self.overflowed + runs.full + tracer.lost_long();
                 out.watch.long_ns = long_ns;
                 out.watch.every = EVERY as u32;
-                out.watch.missed = missed(tracer);
+                out.watch.missed = missed(tracer, runs.nested);
                 let total = counts.total().count;
                 let ns = self.meter.ns_per_run.map_or(ASSUMED_NS, |ns| 2 * ns);
                 out.watch.ns_per_wait = match self.meter.ns_per_run {
@@ -427,9 +427,10 @@ pub(super) fn program(attached: Reading<u32>) -> ProgramHealth {
     }
 }
 
-fn missed(tracer: &LockTracer) -> Reading<u64> {
+/// Runs that the kernel left out, and those of `nested` that the program did.
+fn missed(tracer: &LockTracer, nested: u64) -> Reading<u64> {
     match tracer.counters().map(|counters| counters.recursion_misses) {
-        Ok(Some(missed)) => Reading::Value(missed),
+        Ok(Some(missed)) => Reading::Value(missed + nested),
         Ok(None) => Reading::Off(Reason::KernelDoesNotSay {
             what: "how often a program was left out".into(),
         }),

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use stalltop_model::Reading;
 use stalltop_model::sample::Stall;
-use stalltop_probes::SAMPLES_PER_SECOND;
+use stalltop_probes::{SAMPLES_PER_SECOND, own_tgid};
 
 use super::attribute::{Context, Evidence, attribute};
 use super::kallsyms::Symbols;
@@ -28,7 +28,9 @@ impl Names {
             context: Context {
                 tick_ns,
                 sampler_ns: 1_000_000_000 / SAMPLES_PER_SECOND,
-                own_tgid: std::process::id(),
+                // Events have the kernel's number, which in a PID namespace of its own is another:
+                // there number 1 is this process to itself, and the host's init to the kernel.
+                own_tgid: own_tgid().unwrap_or_else(|_| std::process::id()),
             },
         }
     }

@@ -1,11 +1,11 @@
 //! Contention of the kernel's locks: every wait, from `contention_begin` to `contention_end`
 //! (include/trace/events/lock.h, from 5.19 on).
 //!
-//! One program for both, attached to the end first and then to the beginning. The kernel runs a
-//! program only once at a time on a CPU and leaves out the runs of an interrupt that comes in
-//! between (`__bpf_trace_run`, kernel/trace/bpf_trace.c): that interrupt's beginnings and ends
-//! alike, where with two programs an end alone could be left out and the next one be paired with a
-//! stale beginning. The two are told apart by the second argument: the flags of a beginning are
+//! One program for both, attached to the end first and then to the beginning. From 6.1 on the kernel
+//! runs a program only once at a time on a CPU and leaves out the runs of an interrupt that comes in
+//! between (`__bpf_trace_run`, kernel/trace/bpf_trace.c); before, the program itself does, by a word
+//! of this CPU's. Either way that interrupt's beginnings and ends are left out alike, where with two
+//! programs an end alone could be and the next one be paired with a stale beginning. The two are told apart by the second argument: the flags of a beginning are
 //! greater than 0, an end has 0 or an error number. Only a semaphore's beginning has no flags: it
 //! is taken for an end, finds no beginning, and is counted so. A raw tracepoint, never a classic
 //! one: those are blind to contention within other BPF programs (`trace_call_bpf` runs nothing
@@ -54,6 +54,9 @@ use crate::stall::{fence, kernel};
 /// One slot per possible CPU; the loader sets the number of entries.
 #[map]
 static LOCKS: Array<LockCpu> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// The loader sets the number of entries: twice `TABLE_SLOTS` for each possible CPU.
+#[map]
+static LOCK_TABLES: Array<LockSlot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 static WAITERS: Array<Waiters> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// The loader sets the number of entries: twice `LOCK_SLOTS` for each possible CPU.
@@ -62,6 +65,8 @@ static LOCK_STACKS: Array<LockWait> = Array::with_max_entries(1, BPF_F_MMAPABLE)
 
 #[unsafe(no_mangle)]
 static LOCK_SLOTS: Global<u64> = Global::new(1);
+#[unsafe(no_mangle)]
+static TABLE_SLOTS: Global<u64> = Global::new(1);
 #[unsafe(no_mangle)]
 static MUTEX_OWNER: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
@@ -89,6 +94,20 @@ pub fn lock_contention(ctx: RawTracePointContext) -> i32 {
     };
     // SAFETY: `cpu` is this CPU's slot, which no other run writes while this one lasts.
     unsafe {
+        // An interrupt between the two has done its runs and left the word as it was.
+        let busy = &raw mut (*cpu).busy;
+        if busy.read_volatile() != 0 {
+            // Another one may come in between: one instruction, atomic on this CPU.
+            core::arch::asm!(
+                "lock *(u64 *)({word} + 0) += {one}",
+                word = in(reg) &raw mut (*cpu).nested,
+                one = in(reg) 1_u64,
+                options(nostack),
+            );
+            return 0;
+        }
+        busy.write_volatile(1);
+        fence();
         let entered = &raw mut (*cpu).entered;
         entered.write_volatile(entered.read_volatile() + 1);
         let lock = arg(&ctx, 0);
@@ -101,6 +120,8 @@ pub fn lock_contention(ctx: RawTracePointContext) -> i32 {
         fence();
         let left = &raw mut (*cpu).left;
         left.write_volatile(left.read_volatile() + 1);
+        fence();
+        busy.write_volatile(0);
     }
     0
 }
@@ -359,9 +380,10 @@ unsafe fn finish(
         if kind >= kind::COUNT as u64 {
             return;
         }
+        let which = (*cpu).epoch & 1;
         let window = (&raw mut (*cpu).windows)
             .cast::<Window>()
-            .add(((*cpu).epoch & 1) as usize);
+            .add(which as usize);
         let waits = (&raw mut (*window).kinds)
             .cast::<KindWaits>()
             .add(kind as usize);
@@ -371,7 +393,7 @@ unsafe fn finish(
             (*waits).longest_ns = ns;
         }
         *(&raw mut (*waits).hist).cast::<u64>().add(slot(ns)) += 1;
-        if !add(window, (*wait).lock, kind, ns) {
+        if !add(window, which, (*wait).lock, kind, ns) {
             (*waits).overflow += 1;
         }
         let long = ns >= (&raw const (*cpu).long_ns).read_volatile();
@@ -388,18 +410,22 @@ unsafe fn finish(
 /// Adds a wait to the table of locks; false where there is no slot for it.
 ///
 /// # Safety
-/// `window` is the one in use of this CPU.
+/// `window` is the one in use of this CPU, `which` of the two it is.
 #[inline(always)]
-unsafe fn add(window: *mut Window, lock: u64, kind: u64, ns: u64) -> bool {
+unsafe fn add(window: *mut Window, which: u64, lock: u64, kind: u64, ns: u64) -> bool {
+    let slots = TABLE_SLOTS.load();
+    // SAFETY: the helper takes no argument and cannot fail.
+    let me = u64::from(unsafe { bpf_get_smp_processor_id() });
+    let table = (me * 2 + which) * slots;
     let key = lock & ((1 << KEY_KIND_SHIFT) - 1) | kind << KEY_KIND_SHIFT;
     let first = key.wrapping_mul(GOLDEN) >> (64 - TABLE.ilog2());
-    // SAFETY: in bounds by the mask.
+    // SAFETY: in bounds by the masks: there are no more slots than bits.
     unsafe {
         for probe in 0..PROBES as u64 {
-            let at = (first + probe) & (TABLE as u64 - 1);
-            let slot = (&raw mut (*window).table)
-                .cast::<LockSlot>()
-                .add(at as usize);
+            let at = (first + probe) & (slots - 1) & (TABLE as u64 - 1);
+            let Some(slot) = LOCK_TABLES.get_ptr_mut((table + at) as u32) else {
+                return false;
+            };
             let there = (&raw const (*slot).key).read_volatile();
             if there != key {
                 if there != 0 {

@@ -4,6 +4,8 @@
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
 
 #[cfg(target_arch = "bpf")]
+mod ask;
+#[cfg(target_arch = "bpf")]
 mod cores;
 #[cfg(target_arch = "bpf")]
 mod empty;

@@ -88,6 +88,9 @@ pub struct LockRuns {
     pub waiting: u64,
     /// Waits that lasted when we were detached.
     pub abandoned: u64,
+    /// Runs that did nothing, as they interrupted another one on their CPU: only where the kernel
+    /// itself does not leave those out (before 6.1).
+    pub nested: u64,
     /// Waits whose stack was kept.
     pub stacks: u64,
     /// Of these, those whose stack was taken when they had ended.
@@ -128,6 +131,9 @@ impl LockCounts {
 #[derive(Debug)]
 pub(super) struct Tables {
     cpus: Mapping,
+    tables: Mapping,
+    /// Slots of each table.
+    slots: usize,
     waiters: Mapping,
     /// What user space keeps of each CPU.
     kept: Vec<Kept>,
@@ -150,9 +156,12 @@ struct Kept {
 }
 
 impl Tables {
-    pub(super) fn new(cpus: Mapping, waiters: Mapping, possible: u32) -> Self {
+    /// `tables` has two tables of a power of two of slots for each of the `possible` CPUs.
+    pub(super) fn new(cpus: Mapping, tables: Mapping, waiters: Mapping, possible: u32) -> Self {
         Self {
             cpus,
+            slots: tables.len() / size_of::<LockSlot>() / 2 / (possible as usize).max(1),
+            tables,
             waiters,
             kept: vec![Kept::default(); possible as usize],
             abandoned: 0,
@@ -171,13 +180,14 @@ impl Tables {
         word.store(value, Ordering::Relaxed);
     }
 
-    /// Takes a word that the program does not write now, and leaves 0.
+    /// Takes a word of a CPU that the program does not write now, and leaves 0.
     fn take(&self, cpu: usize, offset: usize) -> u64 {
-        let value = self.get(cpu, offset);
-        if value != 0 {
-            self.set(cpu, offset, 0);
-        }
-        value
+        take(&self.cpus, cpu * LOCK_CPU_SIZE + offset)
+    }
+
+    /// Where a CPU's slot of a lock is in the tables.
+    fn slot(&self, cpu: usize, window: usize, slot: usize) -> usize {
+        ((cpu * 2 + window) * self.slots + slot) * size_of::<LockSlot>()
     }
 
     fn sum(&self, offset: usize) -> u64 {
@@ -240,6 +250,12 @@ impl Tables {
         for cpu in 0..self.kept.len() {
             self.set(cpu, offset_of!(LockCpu, long_ns), long_ns);
         }
+    }
+
+    /// As if a run lasted on that CPU.
+    #[cfg(test)]
+    pub(super) fn set_busy(&self, cpu: usize, busy: u64) {
+        self.set(cpu, offset_of!(LockCpu, busy), busy);
     }
 
     /// Forgets the waits that lasted when the program was detached. To be called before it is
@@ -359,21 +375,22 @@ impl Tables {
                 *bucket += self.take(cpu, at + word);
             }
         }
-        for word in 0..TABLE / 64 {
+        for word in 0..self.slots.min(TABLE) / 64 {
             let at = window + offset_of!(Window, used) + word * size_of::<u64>();
             let mut bits = self.take(cpu, at);
             while bits != 0 {
                 let slot = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                let at = window + offset_of!(Window, table) + slot * size_of::<LockSlot>();
-                let key = self.take(cpu, at + offset_of!(LockSlot, key));
+                let at = self.slot(cpu, used, slot);
+                let take = |field| take(&self.tables, at + field);
+                let key = take(offset_of!(LockSlot, key));
                 out.locks.push(LockWaits {
                     lock: key | 0xff << KEY_KIND_SHIFT,
                     kind: key >> KEY_KIND_SHIFT,
                     waits: Waits {
-                        count: self.take(cpu, at + offset_of!(LockSlot, count)),
-                        wait_ns: self.take(cpu, at + offset_of!(LockSlot, wait_ns)),
-                        longest_ns: self.take(cpu, at + offset_of!(LockSlot, longest_ns)),
+                        count: take(offset_of!(LockSlot, count)),
+                        wait_ns: take(offset_of!(LockSlot, wait_ns)),
+                        longest_ns: take(offset_of!(LockSlot, longest_ns)),
                     },
                 });
             }
@@ -395,10 +412,20 @@ impl Tables {
             full: self.sum(offset_of!(LockCpu, full)),
             waiting: self.waiting(),
             abandoned: self.abandoned,
+            nested: self.sum(offset_of!(LockCpu, nested)),
             stacks,
             at_end: self.sum(offset_of!(LockCpu, at_end)),
         }
     }
+}
+
+/// Takes a word that the program does not write now, and leaves 0.
+fn take(map: &Mapping, offset: usize) -> u64 {
+    let value = map.get(offset);
+    if value != 0 {
+        map.word(offset).store(0, Ordering::Relaxed);
+    }
+    value
 }
 
 /// Adds up the entries of the same lock and kind, in place, and sorts them: the longest waits first.

@@ -248,7 +248,20 @@ pub fn load_program(program: &Program<'_>, log: Option<&mut [u8]>) -> io::Result
         line_info_cnt: 0,
         attach_btf_id: program.attach_btf_id,
     };
-    charged(|| bpf_fd(Cmd::ProgLoad, &mut request()))
+    charged(|| again(|| bpf_fd(Cmd::ProgLoad, &mut request())))
+}
+
+/// The verifier stops with `EAGAIN` where a signal is pending (`do_check`, kernel/bpf/verifier.c):
+/// tried again as often as libbpf does (`PROG_LOAD_ATTEMPTS`, tools/lib/bpf/bpf.c).
+fn again<T>(mut load: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    const ATTEMPTS: u32 = 5;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(e) if e.raw_os_error() == Some(libc::EAGAIN) => {}
+            other => return other,
+        }
+    }
+    load()
 }
 
 /// Attaches a program to a raw tracepoint by name, or, without a name, a `tp_btf` program to the
@@ -310,4 +323,28 @@ pub fn iterate(link: BorrowedFd<'_>) -> io::Result<OwnedFd> {
 pub fn enable_run_time_stats() -> io::Result<OwnedFd> {
     // BPF_STATS_RUN_TIME is 0.
     bpf_fd(Cmd::EnableStats, &mut EnableStats { kind: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verifier_that_a_signal_stopped_is_asked_again_but_not_for_ever() {
+        let tries = |fails: u32, errno: i32| {
+            let mut n = 0;
+            let loaded = again(|| {
+                n += 1;
+                match n > fails {
+                    true => Ok(()),
+                    false => Err(io::Error::from_raw_os_error(errno)),
+                }
+            });
+            (n, loaded.is_ok())
+        };
+        assert_eq!(tries(0, libc::EAGAIN), (1, true));
+        assert_eq!(tries(4, libc::EAGAIN), (5, true));
+        assert_eq!(tries(9, libc::EAGAIN), (5, false));
+        assert_eq!(tries(1, libc::EPERM), (1, false));
+    }
 }

@@ -70,6 +70,11 @@ impl Mapping {
         Ok(Self { base, len, skip })
     }
 
+    /// Bytes that were asked for.
+    pub(crate) fn len(&self) -> usize {
+        self.len - self.skip
+    }
+
     /// The word at a byte offset, which is a multiple of 8 (else the word that contains it).
     ///
     /// # Panics

@@ -83,7 +83,29 @@ pub fn get(map: BorrowedFd<'_>, index: u32, value: &mut [u8]) -> io::Result<()> 
 /// `ENOTSUPP` (524) or `EINVAL` where the kernel does not run this type so (raw tracepoints:
 /// from 5.10 on).
 pub fn run_once(program: BorrowedFd<'_>, packet: Option<&[u8]>) -> io::Result<()> {
-    let (data_in, data_size_in) = packet.map_or((0, 0), |p| (p.as_ptr() as u64, p.len() as u32));
+    test_run(program, packet.unwrap_or_default(), &[]).map(drop)
+}
+
+/// Runs a raw tracepoint's program once in this thread, as if the tracepoint had passed it `args`,
+/// and gives what it returns. The kernel does not leave the run out although the program runs
+/// already.
+///
+/// # Errors
+/// As [`run_once`]; `EINVAL` where the program looks at more arguments.
+pub fn run_raw(program: BorrowedFd<'_>, args: &[u64]) -> io::Result<u32> {
+    test_run(program, &[], args)
+}
+
+fn test_run(program: BorrowedFd<'_>, packet: &[u8], args: &[u64]) -> io::Result<u32> {
+    let given = |bytes: usize, at: u64| {
+        if bytes == 0 {
+            (0, 0)
+        } else {
+            (at, bytes as u32)
+        }
+    };
+    let (data_in, data_size_in) = given(packet.len(), packet.as_ptr() as u64);
+    let (ctx_in, ctx_size_in) = given(size_of_val(args), args.as_ptr() as u64);
     let mut request = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         retval: 0,
@@ -94,11 +116,11 @@ pub fn run_once(program: BorrowedFd<'_>, packet: Option<&[u8]>) -> io::Result<()
         // Raw tracepoint programs must leave it 0; for packets 0 means once.
         repeat: 0,
         duration: 0,
-        ctx_size_in: 0,
+        ctx_size_in,
         ctx_size_out: 0,
-        ctx_in: 0,
+        ctx_in,
         ctx_out: 0,
     };
     bpf(Cmd::ProgTestRun, &mut request)?;
-    Ok(())
+    Ok(request.retval)
 }

@@ -15,6 +15,9 @@ use crate::BUCKETS;
 
 /// Name of the map that holds one [`LockCpu`] per possible CPU.
 pub const LOCKS_MAP: &str = "LOCKS";
+/// Name of the map of [`LockSlot`]s, by lock and kind: CPU `c` owns two tables of [`TABLE_SLOTS`]
+/// entries, from `2 * c * TABLE_SLOTS` on, one for each of its [`Window`]s.
+pub const TABLES_MAP: &str = "LOCK_TABLES";
 /// Name of the map of tasks that sleep for a lock: one value, [`Waiters`].
 pub const WAITERS_MAP: &str = "WAITERS";
 /// Name of the map of [`LockWait`]s that have a stack: CPU `c` owns two rings of `LOCK_SLOTS`
@@ -24,6 +27,8 @@ pub const LOCK_STACKS_MAP: &str = "LOCK_STACKS";
 
 /// Global that holds how many [`LockWait`]s each ring has; a power of two.
 pub const LOCK_SLOTS: &str = "LOCK_SLOTS";
+/// Global that holds how many [`LockSlot`]s each table has; a power of two, [`TABLE`] at most.
+pub const TABLE_SLOTS: &str = "TABLE_SLOTS";
 /// Global that holds the offset of `mutex.owner`, or [`NO_OFFSET`](crate::NO_OFFSET).
 pub const MUTEX_OWNER: &str = "MUTEX_OWNER";
 /// Global that holds the offset of `rw_semaphore.owner`, or [`NO_OFFSET`](crate::NO_OFFSET).
@@ -42,7 +47,7 @@ pub const SHORT: usize = 1;
 /// How many rings a CPU has.
 pub const RINGS: usize = 2;
 
-/// Slots of a window's table of locks.
+/// Slots of a window's table of locks, at most.
 pub const TABLE: usize = 1024;
 /// How many slots are tried for a lock.
 pub const PROBES: usize = 4;
@@ -180,12 +185,10 @@ pub struct KindWaits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct Window {
-    /// A bit for each slot of `table` that is in use.
+    /// A bit for each slot of the window's table that is in use.
     pub used: [u64; TABLE / 64],
     /// By kind.
     pub kinds: [KindWaits; kind::COUNT],
-    /// By lock and kind.
-    pub table: [LockSlot; TABLE],
 }
 
 /// What one CPU keeps.
@@ -226,6 +229,11 @@ pub struct LockCpu {
     pub stacks: [u64; RINGS],
     /// Of the long ones, those whose stack was taken when the wait had ended.
     pub at_end: u64,
+
+    /// Not 0 while a run lasts.
+    pub busy: u64,
+    /// Runs that did nothing, as they interrupted another one.
+    pub nested: u64,
 
     /// Spinning waits that last, outermost first.
     pub levels: [LockWait; LEVELS],
@@ -269,10 +277,9 @@ const _: () = {
     assert!(offset_of!(LockWait, what) == 32 && offset_of!(LockWait, stack) == 96);
     assert!(size_of::<LockSlot>() == 32);
     assert!(size_of::<KindWaits>() == 288 && offset_of!(KindWaits, hist) == 32);
-    assert!(offset_of!(Window, kinds) == 128 && offset_of!(Window, table) == 3008);
-    assert!(size_of::<Window>() == 35_776);
-    assert!(offset_of!(LockCpu, ends) == 64 && offset_of!(LockCpu, levels) == 128);
-    assert!(offset_of!(LockCpu, windows) == 128 + 4 * 512);
-    assert!(size_of::<LockCpu>() == 128 + 4 * 512 + 2 * 35_776);
+    assert!(offset_of!(Window, kinds) == 128 && size_of::<Window>() == 3008);
+    assert!(offset_of!(LockCpu, ends) == 64 && offset_of!(LockCpu, busy) == 128);
+    assert!(offset_of!(LockCpu, levels) == 192 && offset_of!(LockCpu, windows) == 192 + 4 * 512);
+    assert!(size_of::<LockCpu>() == 192 + 4 * 512 + 2 * 3008);
     assert!(offset_of!(Waiters, waits) == 32_768 && size_of::<Waiters>() == 2_129_920);
 };

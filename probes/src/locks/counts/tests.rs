@@ -15,7 +15,12 @@ fn tables() -> Tables {
         };
         Mapping::new(fd.as_fd(), 0, len, Access::ReadWrite).unwrap()
     };
-    Tables::new(memory(2 * LOCK_CPU_SIZE), memory(size_of::<Waiters>()), 2)
+    Tables::new(
+        memory(2 * LOCK_CPU_SIZE),
+        memory(2 * 2 * TABLE * size_of::<LockSlot>()),
+        memory(size_of::<Waiters>()),
+        2,
+    )
 }
 
 fn bump(tables: &Tables, cpu: usize, offset: usize, by: u64) {
@@ -27,19 +32,33 @@ const LOCK: u64 = 0xffff_8880_1234_5678;
 /// A wait for `LOCK` that ends on that CPU, counted in that slot of the table.
 fn end(tables: &Tables, cpu: usize, kind: u64, slot: usize, ns: u64) {
     let epoch = tables.get(cpu, offset_of!(LockCpu, epoch));
-    let window = offset_of!(LockCpu, windows) + (epoch & 1) as usize * size_of::<Window>();
+    let which = (epoch & 1) as usize;
+    let window = offset_of!(LockCpu, windows) + which * size_of::<Window>();
     let waits = window + offset_of!(Window, kinds) + kind as usize * size_of::<KindWords>();
     bump(tables, cpu, waits + offset_of!(KindWords, count), 1);
     bump(tables, cpu, waits + offset_of!(KindWords, wait_ns), ns);
     tables.set(cpu, waits + offset_of!(KindWords, longest_ns), ns);
     let bucket = offset_of!(KindWords, hist) + stalltop_wire::bucket(ns) * 8;
     bump(tables, cpu, waits + bucket, 1);
-    let at = window + offset_of!(Window, table) + slot * size_of::<LockSlot>();
+    let at = tables.slot(cpu, which, slot);
     let key = LOCK & !(0xff << KEY_KIND_SHIFT) | kind << KEY_KIND_SHIFT;
-    tables.set(cpu, at + offset_of!(LockSlot, key), key);
-    bump(tables, cpu, at + offset_of!(LockSlot, count), 1);
-    bump(tables, cpu, at + offset_of!(LockSlot, wait_ns), ns);
-    tables.set(cpu, at + offset_of!(LockSlot, longest_ns), ns);
+    let set = |field, value| {
+        tables
+            .tables
+            .word(at + field)
+            .store(value, Ordering::Relaxed)
+    };
+    let get = |field| tables.tables.get(at + field);
+    set(offset_of!(LockSlot, key), key);
+    set(
+        offset_of!(LockSlot, count),
+        get(offset_of!(LockSlot, count)) + 1,
+    );
+    set(
+        offset_of!(LockSlot, wait_ns),
+        get(offset_of!(LockSlot, wait_ns)) + ns,
+    );
+    set(offset_of!(LockSlot, longest_ns), ns);
     let used = window + offset_of!(Window, used) + slot / 64 * 8;
     tables.set(cpu, used, tables.get(cpu, used) | 1 << (slot % 64));
 }
