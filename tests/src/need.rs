@@ -12,6 +12,7 @@
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use stalltop_collectors::Env;
 
@@ -59,6 +60,17 @@ macro_rules! require {
             None => return,
         }
     };
+}
+
+/// No other test of this program beside it that takes this, until it is dropped: to be taken first,
+/// so that what the test started is gone before the next one begins.
+///
+/// For tests that count what the whole process or the host does, or disturb a CPU: cargo runs one
+/// test program after another, but the tests of one on several threads of one process.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed says so itself.
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Effective user id 0.

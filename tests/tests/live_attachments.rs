@@ -59,6 +59,7 @@ impl Drop for OwnFolder {
 
 #[test]
 fn probes_of_files_and_events() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("sched:sched_process_hang"));
     let own = std::env::current_exe().unwrap();
@@ -99,6 +100,7 @@ fn probes_of_files_and_events() {
 
 #[test]
 fn programs_of_a_network_namespace() {
+    let _alone = need::alone();
     require!(need::root());
     in_own_network(None, || {
         let kernel = Env::live().kernel;
@@ -137,6 +139,7 @@ fn programs_of_a_network_namespace() {
 
 #[test]
 fn a_program_of_a_cgroup_without_a_link() {
+    let _alone = need::alone();
     require!(need::root());
     let env = Env::live();
     let mount = require!(env.mount_of("cgroup2").ok_or("needs a cgroup2 mount"));
@@ -163,6 +166,7 @@ fn a_program_of_a_cgroup_without_a_link() {
 /// Of these the kernel does not say what they are attached to: nothing is made up, and why is said.
 #[test]
 fn what_is_not_known_is_not_guessed() {
+    let _alone = need::alone();
     require!(need::root());
     let tool = Tool::start(&["socket_filter", "sk_reuseport", "syscall", "loose_filter"]);
     let tracing = scan();
@@ -186,6 +190,7 @@ fn what_is_not_known_is_not_guessed() {
 /// A map of sockets and one of functions attach programs that no link names.
 #[test]
 fn programs_that_a_map_attaches() {
+    let _alone = need::alone();
     require!(need::root());
     let kernel = Env::live().kernel;
     let mut arguments = vec!["sk_msg", "sk_skb"];
@@ -225,6 +230,7 @@ fn programs_that_a_map_attaches() {
 
 #[test]
 fn programs_of_a_cgroup_of_every_kind() {
+    let _alone = need::alone();
     require!(need::root());
     let env = Env::live();
     let mount = require!(env.mount_of("cgroup2").ok_or("needs a cgroup2 mount"));
@@ -247,6 +253,7 @@ fn programs_of_a_cgroup_of_every_kind() {
 
 #[test]
 fn a_pinned_link_whose_maker_is_gone() {
+    let _alone = need::alone();
     require!(need::root());
     let bpffs = require!(need::bpffs());
     let pins = OwnFolder::new(&bpffs, "stalltop-left");
@@ -268,6 +275,7 @@ fn a_pinned_link_whose_maker_is_gone() {
 /// What goes while it is being listed is left out, and all the rest is there.
 #[test]
 fn links_that_come_and_go() {
+    let _alone = need::alone();
     require!(need::root());
     let tool = Tool::start(&["raw_tracepoint:sched_process_hang", "fickle"]);
     let mut collector = TracingCollector::new(&Env::live());
@@ -282,6 +290,7 @@ fn links_that_come_and_go() {
 /// programs in 0.17 s and 7 ms.
 #[test]
 fn thousands_of_links_and_programs() {
+    let _alone = need::alone();
     require!(need::root());
     for (argument, programs, links) in [
         ("many_links:5000", 1, 5000),
@@ -308,6 +317,7 @@ fn thousands_of_links_and_programs() {
 
 #[test]
 fn a_child_that_inherits_holds_what_its_parent_holds() {
+    let _alone = need::alone();
     require!(need::root());
     let tool = Tool::start(&["raw_tracepoint:sched_process_hang", "child"]);
     let tracing = scan();
@@ -320,6 +330,7 @@ fn a_child_that_inherits_holds_what_its_parent_holds() {
 
 #[test]
 fn who_only_opened_a_pin_is_a_holder() {
+    let _alone = need::alone();
     require!(need::root());
     let bpffs = require!(need::bpffs());
     let pins = OwnFolder::new(&bpffs, "stalltop-attachments");

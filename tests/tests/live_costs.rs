@@ -2,7 +2,7 @@
 //! windows and through the kernel's own statistics that are on all the time.
 //!
 //! The last tests are measurements, to be read and not to be passed: `cargo test -p stalltop-tests
-//! --test live_costs -- --ignored --nocapture --test-threads 1`, as root, on a quiet machine.
+//! --test live_costs -- --ignored --nocapture`, as root, on a quiet machine.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -93,6 +93,7 @@ fn of(costs: &Costs, id: u32) -> Option<&ProgramCost> {
 
 #[test]
 fn windows_agree_with_statistics_that_are_always_on() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("task:task_rename"));
     let tool = Tool::start(&["raw_tracepoint:task_rename"]);
@@ -152,6 +153,7 @@ fn windows_agree_with_statistics_that_are_always_on() {
 
 #[test]
 fn an_audit_says_what_a_program_costs_and_sums_by_holder() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("task:task_rename"));
     let tool = Tool::start(&["raw_tracepoint:task_rename", "tracepoint:task:task_rename"]);
@@ -185,6 +187,7 @@ fn an_audit_says_what_a_program_costs_and_sums_by_holder() {
 /// Statistics end with the process, however it ends: they hang on its descriptor.
 #[test]
 fn a_killed_stalltop_leaves_no_statistics_on() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("task:task_rename"));
     let sysctl = fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled").unwrap_or_default();
@@ -256,6 +259,7 @@ const ON_PACKETS: [&str; 4] = [
 #[test]
 #[ignore = "a measurement"]
 fn what_statistics_cost_of_a_packet() {
+    let _alone = need::alone();
     let _tool = Tool::start(&ON_PACKETS);
     let (off, on, flips) = in_own_network(Some(0), || {
         let flood = Flood::open(Packets::Unknown).unwrap();
@@ -333,6 +337,7 @@ fn mean(slices: &[Slice]) -> f64 {
 #[test]
 #[ignore = "a measurement"]
 fn what_windows_cost_of_what_always_on_statistics_do() {
+    let _alone = need::alone();
     const ROUNDS: usize = 40;
     const WINDOW: Duration = Duration::from_millis(100);
     // From one window's beginning to the next one's, on average.
@@ -419,6 +424,7 @@ fn what_windows_cost_of_what_always_on_statistics_do() {
 #[test]
 #[ignore = "a measurement"]
 fn how_windows_agree_over_ten_seconds() {
+    let _alone = need::alone();
     let tool = Tool::start(&ON_PACKETS[3..]);
     let id = tool.program("raw_tracepoint");
     in_own_network(Some(0), || {
@@ -464,6 +470,7 @@ fn how_windows_agree_over_ten_seconds() {
 #[test]
 #[ignore = "a measurement"]
 fn what_windows_of_a_thousand_programs_cost() {
+    let _alone = need::alone();
     let many = ["raw_tracepoint:sched_process_hang"; 250];
     let _tools: Vec<_> = (0..4).map(|_| Tool::start(&many)).collect();
     let mut live = Live::start(&Options {

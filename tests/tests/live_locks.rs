@@ -109,6 +109,7 @@ fn is_ours(wait: &LockWait) -> bool {
 
 #[test]
 fn a_kernel_without_the_tracepoints_says_so() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
     match LockTracer::load(&LockOptions::default()) {
@@ -143,8 +144,26 @@ fn events(instance: &Instance) -> u64 {
     sum
 }
 
+/// Beginnings by our count, between two readings of the kernel's own.
+struct Bracketed {
+    earlier: u64,
+    begins: u64,
+    later: u64,
+}
+
+fn bracketed(instance: &Instance, tracer: &mut LockTracer, counts: &mut LockCounts) -> Bracketed {
+    let earlier = events(instance);
+    tracer.read(counts);
+    Bracketed {
+        earlier,
+        begins: counts.runs.begins,
+        later: events(instance),
+    }
+}
+
 #[test]
 fn every_wait_that_begins_is_accounted_for() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     let tracefs = require!(need::tracefs());
     let instance = Instance::new(&tracefs, "locks").unwrap();
@@ -156,14 +175,13 @@ fn every_wait_that_begins_is_accounted_for() {
     let pipe = pipe();
     tracer.attach().unwrap();
     let attached = Instant::now();
-    tracer.read(&mut counts);
+    let before = bracketed(&instance, &mut tracer, &mut counts);
     add(&mut total, &counts);
-    let before = (events(&instance), counts.runs);
     let (spins, sleeps) = (Load::start(2, descriptors), Load::start(2, pipe));
     let mut lost = 0;
     // On a busy machine the threads seldom run at the same time.
     let until = Instant::now() + Duration::from_secs(20);
-    while counts.runs.begins - before.1.begins < 5000 && Instant::now() < until {
+    while counts.runs.begins - before.begins < 5000 && Instant::now() < until {
         thread::sleep(Duration::from_millis(50));
         tracer.read(&mut counts);
         add(&mut total, &counts);
@@ -183,25 +201,30 @@ fn every_wait_that_begins_is_accounted_for() {
         }
     }
     drop((spins, sleeps));
-    tracer.read(&mut counts);
+    let after = bracketed(&instance, &mut tracer, &mut counts);
     add(&mut total, &counts);
-    let kernel = events(&instance) - before.0;
-    let ours = counts.runs.begins - before.1.begins;
+    // Others wait between two readings, too: what the kernel has counted at least, and at most.
+    let least = after.earlier - before.later;
+    let most = after.later - before.earlier;
+    let ours = after.begins - before.begins;
     let runs = settled(&mut tracer, &mut counts, &mut total);
     lost += tracer.stacks(&mut stacks);
     let elapsed = attached.elapsed();
-    println!("{kernel} beginnings by the kernel's count, {ours} by ours; {runs:?}, {total:?}");
+    println!(
+        "{least} to {most} beginnings by the kernel's count, {ours} by ours; {runs:?}, {total:?}"
+    );
 
     assert!(ours > 1000, "{runs:?}");
-    // Others wait between the two readings, and interrupts while the program runs.
+    // Interrupts wait while the program runs.
     let missed = tracer
         .counters()
         .unwrap()
         .recursion_misses
         .unwrap_or_default();
+    let allowed = most / 200 + missed + 20;
     assert!(
-        kernel.abs_diff(ours) <= kernel / 200 + missed + 20,
-        "{kernel} and {ours}"
+        (least.saturating_sub(allowed)..=most + allowed).contains(&ours),
+        "{least} to {most}, and {ours}"
     );
     assert_eq!(runs.ends, total.count);
     assert_eq!((runs.full, runs.begins_unpaired), (0, 0), "{runs:?}");
@@ -241,6 +264,7 @@ fn every_wait_that_begins_is_accounted_for() {
 
 #[test]
 fn a_mutex_tells_who_holds_it() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let mut counts = LockCounts::default();
@@ -282,6 +306,7 @@ fn a_mutex_tells_who_holds_it() {
 
 #[test]
 fn it_is_switched_on_and_off_under_load() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     let mut counts = LockCounts::default();
     let mut total = Waits::default();
@@ -350,6 +375,7 @@ const LOCKED_BYTES: usize = 16 * 1024;
 /// see none of this, which is where incident I1 is.
 #[test]
 fn waits_within_bpf_are_seen() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     let mut stacks = Vec::new();
     tracer.attach().unwrap();
@@ -491,6 +517,7 @@ impl Drop for Stream {
 #[test]
 #[ignore = "takes ten minutes: cargo xtask soak"]
 fn a_soak_loses_nothing() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     let time = std::env::var("STALLTOP_SOAK").map_or(600, |text| text.parse().unwrap());
     let time = Duration::from_secs(time);
@@ -559,10 +586,10 @@ fn a_soak_loses_nothing() {
 
 #[test]
 fn waits_that_last_are_told_while_they_do() {
+    let _alone = need::alone();
     let mut tracer = require!(tracer());
     tracer.attach().unwrap();
     let mut held = HeldLock::new().unwrap();
-    thread::sleep(Duration::from_millis(100));
     held.wait().unwrap();
     held.wait().unwrap();
     let mut waits = Vec::new();
@@ -584,9 +611,10 @@ fn waits_that_last_are_told_while_they_do() {
         let owner = std::fs::read_to_string(format!("/proc/{}/comm", wait.owner));
         assert_eq!(owner.unwrap().trim_end(), held_lock::HOLDER);
     }
+    let lock = first.lock;
     drop(held);
     waits.clear();
     tracer.lasting(Duration::ZERO, &mut waits);
-    waits.retain(is_ours);
+    waits.retain(|wait| is_ours(wait) && wait.lock == lock);
     assert!(waits.is_empty(), "{waits:?}");
 }

@@ -103,6 +103,7 @@ fn has_tracepoints() -> Result<(), String> {
 
 #[test]
 fn waits_for_a_mutex_are_named() {
+    let _alone = need::alone();
     require!(need::root());
     require!(has_tracepoints());
     let _load = Load::start();
@@ -159,6 +160,7 @@ fn waits_for_a_mutex_are_named() {
 
 #[test]
 fn the_share_of_samples_needs_no_tracepoint() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let _load = Load::start();
@@ -175,6 +177,7 @@ fn the_share_of_samples_needs_no_tracepoint() {
 /// samples are all there is.
 #[test]
 fn waits_behind_somebodys_program_show_in_samples() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let cpus = thread::available_parallelism().expect("CPUs").get();
@@ -219,6 +222,7 @@ fn waits_behind_somebodys_program_show_in_samples() {
 
 #[test]
 fn a_host_without_probes_says_so() {
+    let _alone = need::alone();
     let output = Command::new(stalltop())
         .args(["stream", "--no-bpf", "--tick", "50ms", "--for", "500ms"])
         .output()
@@ -236,6 +240,7 @@ fn a_host_without_probes_says_so() {
 
 #[test]
 fn a_wait_that_lasts_is_told_before_it_ends() {
+    let _alone = need::alone();
     require!(need::root());
     require!(has_tracepoints());
     let me = std::process::id();
@@ -245,7 +250,6 @@ fn a_wait_that_lasts_is_told_before_it_ends() {
         locks.watch.tracer.value()?;
         held.get_or_insert_with(|| {
             let mut held = HeldLock::new().expect("a pipe");
-            thread::sleep(Duration::from_millis(50));
             (0..3).for_each(|_| held.wait().expect("a thread"));
             held
         });

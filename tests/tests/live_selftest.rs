@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -17,12 +16,6 @@ use stalltop_tests::{need, require};
 
 /// How long something may take that usually takes a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// One at a time: they disturb the same CPU.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn selftest(arguments: &[&str]) -> Command {
     let mut command = Command::new(stalltop());
@@ -112,10 +105,10 @@ fn kill_in_the_middle(arguments: &[&str], name: &str, ready: impl Fn(u32) -> boo
 
 #[test]
 fn what_is_injected_is_found_and_nothing_is_left() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracefs());
     require!(need::tracepoint("timer:hrtimer_expire_entry"));
-    let _alone = alone();
     let output = selftest(&["--yes", "--json", "--count", "4", "--mode", "sampler"])
         .output()
         .unwrap();
@@ -142,9 +135,9 @@ fn what_is_injected_is_found_and_nothing_is_left() {
 
 #[test]
 fn nothing_is_left_when_it_is_killed_in_the_middle() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
-    let _alone = alone();
     let instance = |pid: u32| tracefs.join(format!("instances/{NAME}{pid}")).exists();
     let only = |kind| ["--yes", "--mode", "tick", "--only", kind];
     kill_in_the_middle(&only("handler"), "st-handler", instance);
@@ -158,9 +151,9 @@ fn nothing_is_left_when_it_is_killed_in_the_middle() {
 
 #[test]
 fn what_an_earlier_one_left_is_removed() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
-    let _alone = alone();
     // A process id that no process has: beyond the largest that the kernel gives out (4,194,304).
     let stale = tracefs.join(format!("instances/{NAME}4194305"));
     fs::create_dir(&stale).unwrap();
@@ -172,8 +165,8 @@ fn what_an_earlier_one_left_is_removed() {
 
 #[test]
 fn it_does_nothing_unasked() {
+    let _alone = need::alone();
     require!(need::root());
-    let _alone = alone();
     for arguments in [&["--count", "1"][..], &["--yes", "--read-only"][..]] {
         let output = selftest(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");

@@ -7,6 +7,7 @@ use stalltop_tests::{need, require, stalls};
 
 #[test]
 fn samples_tell_who_runs() {
+    let _alone = need::alone();
     require!(need::root());
     let time = Duration::from_millis(300);
     println!("{}", stalls::samples_tell_who_runs(0, time));
@@ -14,6 +15,7 @@ fn samples_tell_who_runs() {
 
 #[test]
 fn every_softirq_can_be_told() {
+    let _alone = need::alone();
     require!(need::root());
     let time = Duration::from_millis(100);
     println!("{}", stalls::every_softirq_can_be_told(0, time));
@@ -37,6 +39,7 @@ fn injected(injector: Injector, sampler: bool) {
 
 #[test]
 fn injected_stalls_are_told() {
+    let _alone = need::alone();
     require!(need::root());
     for sampler in [false, true] {
         for injector in Injector::ALL {
@@ -50,6 +53,7 @@ fn injected_stalls_are_told() {
 
 #[test]
 fn run_delay_agrees_with_schedstat() {
+    let _alone = need::alone();
     require!(need::root());
     // Kernels without CONFIG_SCHEDSTATS have nothing to compare with. Those of the machines have
     // it, and tests/vm/live.sh sees to that.
@@ -64,6 +68,7 @@ fn run_delay_agrees_with_schedstat() {
 #[test]
 #[ignore = "takes a CPU offline: tests/vm/virtual.sh does so to a machine"]
 fn a_sampler_is_known_to_have_stopped() {
+    let _alone = need::alone();
     require!(need::root());
     println!("{}", stalls::hotplug_stops_the_sampler(1));
 }

@@ -167,6 +167,7 @@ fn names_the_process(injector: Injector, sample: &str) {
 
 #[test]
 fn a_task_that_keeps_the_cpu_is_named() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     names_the_process(Injector::NoResched, "auto");
@@ -174,6 +175,7 @@ fn a_task_that_keeps_the_cpu_is_named() {
 
 #[test]
 fn a_task_that_keeps_interrupts_off_is_named() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     names_the_process(Injector::IrqsOff, "always");
@@ -202,6 +204,7 @@ fn wait_for<T>(file: &Path, found: impl Fn(&Frame) -> Option<T>) -> T {
 
 #[test]
 fn the_sampler_runs_where_it_was_asked_for() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let online = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap();
@@ -230,6 +233,7 @@ fn the_sampler_runs_where_it_was_asked_for() {
 
 #[test]
 fn a_recording_holds_what_was_seen() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let dir = tempfile::tempdir().unwrap();
@@ -272,6 +276,7 @@ fn a_recording_holds_what_was_seen() {
 
 #[test]
 fn a_host_without_probes_says_so_of_every_kind() {
+    let _alone = need::alone();
     let mut command = Command::new(stalltop());
     command.args(["stream", "--no-bpf", "--tick", "50ms", "--for", "500ms"]);
     let (_process, lines) = spawn(command.args(["--stall", "handler=off"]));

@@ -93,6 +93,7 @@ fn child_that_is_killed() {
 
 #[test]
 fn a_holder_is_stopped_after_the_word() {
+    let _alone = need::alone();
     require!(need::root());
     let mut holder = Holder::new(false);
     let desk = Desk::new();
@@ -138,6 +139,7 @@ fn a_holder_is_stopped_after_the_word() {
 
 #[test]
 fn a_script_gives_the_word() {
+    let _alone = need::alone();
     require!(need::root());
     let mut holder = Holder::new(false);
     let desk = Desk::new();
@@ -169,6 +171,7 @@ fn a_script_gives_the_word() {
 
 #[test]
 fn what_cannot_be_journaled_is_not_asked_for() {
+    let _alone = need::alone();
     require!(need::root());
     let mut holder = Holder::new(false);
     let dir = tempfile::tempdir().unwrap();
@@ -188,6 +191,7 @@ fn what_cannot_be_journaled_is_not_asked_for() {
 
 #[test]
 fn who_ignores_term_is_killed_as_the_second_step() {
+    let _alone = need::alone();
     require!(need::root());
     let mut holder = Holder::new(true);
     let desk = Desk::new();
@@ -212,6 +216,7 @@ fn who_ignores_term_is_killed_as_the_second_step() {
 
 #[test]
 fn killed_between_the_intent_and_the_signal_the_journal_knows() {
+    let _alone = need::alone();
     require!(need::root());
     let mut holder = Holder::new(false);
     let bench = Bench::new();

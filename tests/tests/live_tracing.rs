@@ -35,6 +35,7 @@ fn states(instance: &Instance) -> Vec<(&str, EnableState)> {
 
 #[test]
 fn events_filters_and_triggers_of_an_instance_are_seen() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
     require!(need::tracepoint("sched:sched_switch"));
@@ -94,6 +95,7 @@ fn events_filters_and_triggers_of_an_instance_are_seen() {
 
 #[test]
 fn buffer_entries_grow_with_what_is_written() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
     let own = OwnInstance::new(&tracefs, "buffer").unwrap();
@@ -111,6 +113,7 @@ fn buffer_entries_grow_with_what_is_written() {
 
 #[test]
 fn programs_of_a_tool_are_found_with_their_holder_and_place() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("sched:sched_process_hang"));
     let own = std::env::current_exe().unwrap();
@@ -174,6 +177,7 @@ fn programs_of_a_tool_are_found_with_their_holder_and_place() {
 /// `perf stat` and `perf record` show in no file of the kernel.
 #[test]
 fn users_of_perf_events_without_bpf_are_found() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::tracepoint("sched:sched_process_fork"));
     let tool = Tool::start(&[
@@ -212,6 +216,7 @@ fn users_of_perf_events_without_bpf_are_found() {
 
 #[test]
 fn our_own_programs_are_ours() {
+    let _alone = need::alone();
     require!(need::root());
     let probes = stalltop_probes::Probes::load(&stalltop_probes::Options::default());
     let ids: Vec<u32> = probes.program_ids().collect();
@@ -245,6 +250,7 @@ fn own_folder(parent: &Path, name: &str) -> OwnFolder {
 
 #[test]
 fn a_cgroup_program_names_its_cgroup_and_outlives_its_loader_when_pinned() {
+    let _alone = need::alone();
     require!(need::root());
     let env = Env::live();
     let bpffs = require!(need::bpffs());
@@ -280,6 +286,7 @@ fn a_cgroup_program_names_its_cgroup_and_outlives_its_loader_when_pinned() {
 
 #[test]
 fn a_device_is_named_only_in_its_own_namespace() {
+    let _alone = need::alone();
     require!(need::root());
     in_own_network(None, || {
         let tool = Tool::start(&["xdp:lo"]);
@@ -311,6 +318,7 @@ fn iproute2() -> Result<(), String> {
 
 #[test]
 fn tc_filters_and_links_of_a_device_are_found() {
+    let _alone = need::alone();
     require!(need::root());
     require!(iproute2());
     let bpffs = require!(need::bpffs());
@@ -339,6 +347,7 @@ fn tc_filters_and_links_of_a_device_are_found() {
 
 #[test]
 fn the_reader_of_a_buffer_is_named() {
+    let _alone = need::alone();
     require!(need::root());
     let tracefs = require!(need::tracefs());
     let own = OwnInstance::new(&tracefs, "reader").unwrap();
@@ -364,6 +373,7 @@ fn the_reader_of_a_buffer_is_named() {
 
 #[test]
 fn kprobes_of_a_tool_are_found_with_their_function() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/debug/tracing"));
     if !Path::new("/sys/bus/event_source/devices/kprobe").exists() {
