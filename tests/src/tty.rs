@@ -5,7 +5,7 @@
     reason = "pseudo-terminals, their attributes and a session of its own by libc"
 )]
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, PipeReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::process::CommandExt as _;
@@ -208,6 +208,32 @@ impl Tty {
         set_size(&self.slave, columns, rows).expect("TIOCSWINSZ");
     }
 
+    /// Waits until the keys that were typed are there for the program to read, which it does not.
+    ///
+    /// # Panics
+    /// Where they do not come.
+    pub fn keys_wait(&self) {
+        let timeout = PATIENCE.try_into().expect("a short time");
+        let mut fds = [PollFd::new(&self.slave, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&timeout)).expect("poll(2)");
+        assert!(ready == 1, "the keys do not arrive");
+    }
+
+    /// Stops the thread of that name, and no other, until what it gives is dropped.
+    ///
+    /// # Panics
+    /// Where there is none, or ptrace(2) may not stop it.
+    #[must_use]
+    pub fn stop_thread(&self, name: &str) -> StoppedThread {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("/proc");
+        let named = tasks.flatten().find(|task| {
+            let comm = fs::read_to_string(task.path().join("comm"));
+            comm.is_ok_and(|comm| comm.trim_end() == name)
+        });
+        let named = named.and_then(|task| task.file_name().to_str()?.parse().ok());
+        StoppedThread::new(named.expect("a thread of that name")).expect("ptrace(2)")
+    }
+
     /// Sends a signal to the program.
     ///
     /// # Panics
@@ -304,6 +330,33 @@ impl Drop for Tty {
     }
 }
 
+/// A thread of another process that does not run until this is dropped, by the thread that has
+/// stopped it.
+#[derive(Debug)]
+pub struct StoppedThread(libc::pid_t);
+
+impl StoppedThread {
+    fn new(thread: libc::pid_t) -> io::Result<Self> {
+        // SAFETY: ptrace(2) and waitpid(2) with these requests touch no memory of ours.
+        unsafe {
+            checked(libc::ptrace(libc::PTRACE_SEIZE, thread, 0, 0))?;
+            let seized = Self(thread);
+            checked(libc::ptrace(libc::PTRACE_INTERRUPT, thread, 0, 0))?;
+            checked(libc::waitpid(thread, std::ptr::null_mut(), libc::__WALL))?;
+            Ok(seized)
+        }
+    }
+}
+
+impl Drop for StoppedThread {
+    fn drop(&mut self) {
+        // SAFETY: as above. The thread may be gone.
+        unsafe {
+            libc::ptrace(libc::PTRACE_DETACH, self.0, 0, 0);
+        }
+    }
+}
+
 /// The attributes that matter: modes and control characters of `struct termios`.
 #[derive(Debug, PartialEq, Eq)]
 struct Attributes {
@@ -348,8 +401,8 @@ unsafe fn owned(fd: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn checked(result: i32) -> io::Result<()> {
-    if result < 0 {
+fn checked(result: impl Into<i64>) -> io::Result<()> {
+    if result.into() < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -177,6 +177,25 @@ fn every_size_is_drawn_to_its_edges() {
     tty.assert_given_back();
 }
 
+/// Both are there when the thread that reads keys looks: first the signal of the resize.
+#[test]
+fn a_key_right_behind_a_resize_is_heeded() {
+    require!(need::root());
+    let bench = Bench::new();
+    let mut tty = bench.run();
+    // The thread reads keys already.
+    tty.keys("2").see(&[HEADINGS[1]]);
+    let reader = tty.stop_thread("stalltop-input");
+    tty.resize(100, 30);
+    // Another thread draws at the next tick, and has handled the signal by then.
+    tty.wait("100x30", |screen| {
+        screen.lines().nth(29).is_some_and(|l| l.contains("? help"))
+    });
+    tty.keys("q").keys_wait();
+    drop(reader);
+    assert_eq!(tty.end().status.code(), Some(0));
+}
+
 /// Leaves with `how`; the terminal must be as before, and nothing left on standard error.
 fn leaves_in_peace(how: impl FnOnce(&mut Tty)) {
     let bench = Bench::new();

@@ -1,9 +1,10 @@
 //! Keys, the mouse and resizes: read on a thread of their own.
 //!
-//! When a terminal is gone, crossterm 0.29 reads it for ever (its source for terminals takes
-//! neither the end of the file nor EIO for an end). On the thread that draws, that would be a
-//! stalltop that spins after a lost connection; on this one it ends with the process, which
-//! SIGHUP or the next failing write ends.
+//! When a terminal has hung up, crossterm 0.29 reads it for ever: it takes the end of the file for
+//! nothing to read, and poll(2) says at once that there is something (`hung_up_tty_poll`,
+//! drivers/tty/tty_io.c). On the thread that draws, that would be a stalltop that spins after a lost
+//! connection; on this one it ends with the process, which SIGHUP or the next failing write ends.
+//! EIO ends the thread, and the channel with it.
 
 use crossterm::event::{self, Event};
 use tokio::sync::mpsc::{Receiver, channel};
