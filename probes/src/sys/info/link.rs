@@ -6,34 +6,13 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-use super::{Info, get_info};
+use super::get_info;
+use raw::{PerfProbe, RawLink};
+
+mod raw;
 
 /// Longest name asked for: a path. The kernel's own names are shorter.
 const NAME_MAX: usize = 4096;
-
-/// The head is `type`, `id`, `prog_id`; the union starts at byte 16. Kept as bytes, because what
-/// is where depends on the type; larger than any kernel's structure so far.
-#[repr(C, align(8))]
-struct RawLink([u8; 128]);
-
-// SAFETY: bytes only; pointers are put in together with the length of their buffer.
-unsafe impl Info for RawLink {}
-
-impl RawLink {
-    fn u32(&self, at: usize) -> u32 {
-        let b = &self.0[at..at + 4];
-        u32::from_ne_bytes([b[0], b[1], b[2], b[3]])
-    }
-
-    fn u64(&self, at: usize) -> u64 {
-        let b = &self.0[at..at + 8];
-        u64::from_ne_bytes([b[0], b[1], b[2], b[3], b[4], b[5], b[6], b[7]])
-    }
-
-    fn set(&mut self, at: usize, value: &[u8]) {
-        self.0[at..at + value.len()].copy_from_slice(value);
-    }
-}
 
 /// What a perf event carries that a program is attached to (6.6).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -197,114 +176,198 @@ pub struct LinkInfo {
 /// # Errors
 /// The kernel's errno. A name that cannot be had (its place vanished) reads as empty.
 pub fn link(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let mut raw = RawLink([0; 128]);
+    let mut raw = RawLink::default();
     get_info(fd, &mut raw)?;
-    let head = |raw: &RawLink| (raw.u32(0), raw.u32(4), raw.u32(8));
-    let (kind, id, prog_id) = head(&raw);
-    // Where the name's pointer and the length of its buffer are, by type.
-    let name_at = match (kind, raw.u32(16)) {
-        (1 | 4, _) => Some((16, 24)),
-        (7, 1..=5) => Some((24, 32)),
-        (12, _) => Some((16, 48)),
+    let (kind, id, prog_id) = raw.head();
+    let mut name = vec![0_u8; NAME_MAX];
+    let (address, length) = (name.as_mut_ptr() as u64, NAME_MAX as u32);
+    let named = match (kind, raw.part::<PerfProbe>().which) {
+        (RAW_TRACEPOINT, _) => Some(RawLink::asking(raw::RawTracepoint {
+            name: address,
+            name_len: length,
+        })),
+        (ITER, _) => Some(RawLink::asking(raw::Iter {
+            name: address,
+            name_len: length,
+        })),
+        (PERF_EVENT, UPROBE..=TRACEPOINT) => Some(RawLink::asking(PerfProbe {
+            name: address,
+            name_len: length,
+            ..PerfProbe::default()
+        })),
+        (UPROBE_MULTI, _) => Some(RawLink::asking(raw::UprobeMulti {
+            path: address,
+            path_size: length,
+            ..Default::default()
+        })),
         _ => None,
     };
-    let mut name = Vec::new();
-    if let Some((pointer, length)) = name_at {
-        let mut buffer = vec![0_u8; NAME_MAX];
-        let mut again = RawLink([0; 128]);
-        again.set(pointer, &(buffer.as_mut_ptr() as u64).to_ne_bytes());
-        again.set(length, &(NAME_MAX as u32).to_ne_bytes());
-        // Kernels that know the type but not its name take the request as larger than theirs.
-        if get_info(fd, &mut again).is_ok() && head(&again) == (kind, id, prog_id) {
-            let end = buffer.iter().position(|&b| b == 0).unwrap_or(0);
-            buffer.truncate(end);
-            name = buffer;
-            raw = again;
-        }
+    let mut known = 0;
+    // Kernels that know the type but not its name take the request as larger than theirs.
+    if let Some(mut named) = named
+        && get_info(fd, &mut named).is_ok()
+        && named.head() == (kind, id, prog_id)
+    {
+        known = name.iter().position(|&b| b == 0).unwrap_or(0);
+        raw = named;
     }
+    name.truncate(known);
     Ok(LinkInfo {
         id,
         kind,
         prog_id,
-        detail: detail(kind, &raw, name),
+        detail: detail(&raw, name),
     })
 }
 
-fn detail(kind: u32, raw: &RawLink, name: Vec<u8>) -> LinkDetail {
+/// `BPF_LINK_TYPE_*` (include/uapi/linux/bpf.h).
+const RAW_TRACEPOINT: u32 = 1;
+const TRACING: u32 = 2;
+const CGROUP: u32 = 3;
+const ITER: u32 = 4;
+const NETNS: u32 = 5;
+const XDP: u32 = 6;
+const PERF_EVENT: u32 = 7;
+const KPROBE_MULTI: u32 = 8;
+const STRUCT_OPS: u32 = 9;
+const NETFILTER: u32 = 10;
+const TCX: u32 = 11;
+const UPROBE_MULTI: u32 = 12;
+const NETKIT: u32 = 13;
+const SOCKMAP: u32 = 14;
+
+/// `BPF_PERF_EVENT_*` (include/uapi/linux/bpf.h).
+const UPROBE: u32 = 1;
+const URETPROBE: u32 = 2;
+const KPROBE: u32 = 3;
+const KRETPROBE: u32 = 4;
+const TRACEPOINT: u32 = 5;
+const EVENT: u32 = 6;
+
+/// `BPF_F_KPROBE_MULTI_RETURN` and `BPF_F_UPROBE_MULTI_RETURN`.
+const MULTI_RETURN: u32 = 1;
+
+fn detail(raw: &RawLink, name: Vec<u8>) -> LinkDetail {
     let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
-    let path = |name: Vec<u8>| PathBuf::from(OsString::from_vec(name));
-    match kind {
-        1 => LinkDetail::RawTracepoint { name: text(name) },
-        2 => LinkDetail::Tracing {
-            attach_type: raw.u32(16),
-            target_obj_id: raw.u32(20),
-            target_btf_id: raw.u32(24),
-        },
-        3 => LinkDetail::Cgroup {
-            cgroup_id: raw.u64(16),
-            attach_type: raw.u32(24),
-        },
-        4 => LinkDetail::Iter { target: text(name) },
-        5 => LinkDetail::Netns {
-            ino: raw.u32(16),
-            attach_type: raw.u32(20),
-        },
-        6 => LinkDetail::Xdp {
-            ifindex: raw.u32(16),
-        },
-        7 => LinkDetail::PerfEvent(match raw.u32(16) {
-            which @ (1 | 2) => PerfEvent::Uprobe {
-                ret: which == 2,
+    match raw.kind {
+        RAW_TRACEPOINT => LinkDetail::RawTracepoint { name: text(name) },
+        TRACING => {
+            let raw::Tracing {
+                attach_type,
+                target_obj_id,
+                target_btf_id,
+            } = raw.part();
+            LinkDetail::Tracing {
+                attach_type,
+                target_obj_id,
+                target_btf_id,
+            }
+        }
+        CGROUP => {
+            let raw::Cgroup {
+                cgroup_id,
+                attach_type,
+            } = raw.part();
+            LinkDetail::Cgroup {
+                cgroup_id,
+                attach_type,
+            }
+        }
+        ITER => LinkDetail::Iter { target: text(name) },
+        NETNS => {
+            let raw::Netns { ino, attach_type } = raw.part();
+            LinkDetail::Netns { ino, attach_type }
+        }
+        PERF_EVENT => LinkDetail::PerfEvent(perf_event(raw, name)),
+        KPROBE_MULTI => {
+            let multi: raw::KprobeMulti = raw.part();
+            LinkDetail::KprobeMulti {
+                count: multi.count,
+                ret: multi.flags & MULTI_RETURN != 0,
+                missed: multi.missed,
+            }
+        }
+        NETFILTER => {
+            let filter: raw::Netfilter = raw.part();
+            LinkDetail::Netfilter {
+                pf: filter.pf,
+                hook: filter.hook,
+                priority: filter.priority,
+            }
+        }
+        XDP | TCX | NETKIT => {
+            let raw::Device {
+                ifindex,
+                attach_type,
+            } = raw.part();
+            match raw.kind {
+                XDP => LinkDetail::Xdp { ifindex },
+                TCX => LinkDetail::Tcx {
+                    ifindex,
+                    attach_type,
+                },
+                _ => LinkDetail::Netkit {
+                    ifindex,
+                    attach_type,
+                },
+            }
+        }
+        UPROBE_MULTI => {
+            let multi: raw::UprobeMulti = raw.part();
+            LinkDetail::UprobeMulti {
                 file: path(name),
-                offset: raw.u32(36),
-            },
-            which @ (3 | 4) => PerfEvent::Kprobe {
-                ret: which == 4,
-                function: text(name),
-                offset: raw.u32(36),
-                addr: raw.u64(40),
-                missed: raw.u64(48),
-            },
-            5 => PerfEvent::Tracepoint { name: text(name) },
-            6 => PerfEvent::Event {
-                config: raw.u64(24),
-                kind: raw.u32(32),
-            },
-            _ => PerfEvent::Unknown,
-        }),
-        8 => LinkDetail::KprobeMulti {
-            count: raw.u32(24),
-            ret: raw.u32(28) & 1 != 0,
-            missed: raw.u64(32),
-        },
-        9 => LinkDetail::StructOps {
-            map_id: raw.u32(16),
-        },
-        10 => LinkDetail::Netfilter {
-            pf: raw.u32(16),
-            hook: raw.u32(20),
-            priority: raw.u32(24) as i32,
-        },
-        11 => LinkDetail::Tcx {
-            ifindex: raw.u32(16),
-            attach_type: raw.u32(20),
-        },
-        12 => LinkDetail::UprobeMulti {
-            file: path(name),
-            count: raw.u32(52),
-            ret: raw.u32(56) & 1 != 0,
-            pid: raw.u32(60),
-        },
-        13 => LinkDetail::Netkit {
-            ifindex: raw.u32(16),
-            attach_type: raw.u32(20),
-        },
-        14 => LinkDetail::Sockmap {
-            map_id: raw.u32(16),
-            attach_type: raw.u32(20),
-        },
+                count: multi.count,
+                ret: multi.flags & MULTI_RETURN != 0,
+                pid: multi.pid,
+            }
+        }
+        STRUCT_OPS | SOCKMAP => {
+            let raw::Map {
+                map_id,
+                attach_type,
+            } = raw.part();
+            match raw.kind {
+                STRUCT_OPS => LinkDetail::StructOps { map_id },
+                _ => LinkDetail::Sockmap {
+                    map_id,
+                    attach_type,
+                },
+            }
+        }
         _ => LinkDetail::Other,
     }
+}
+
+fn perf_event(raw: &RawLink, name: Vec<u8>) -> PerfEvent {
+    let text = |name: Vec<u8>| String::from_utf8_lossy(&name).into_owned();
+    let probe: PerfProbe = raw.part();
+    match probe.which {
+        UPROBE | URETPROBE => PerfEvent::Uprobe {
+            ret: probe.which == URETPROBE,
+            file: path(name),
+            offset: probe.offset,
+        },
+        KPROBE | KRETPROBE => PerfEvent::Kprobe {
+            ret: probe.which == KRETPROBE,
+            function: text(name),
+            offset: probe.offset,
+            addr: probe.addr,
+            missed: probe.missed,
+        },
+        TRACEPOINT => PerfEvent::Tracepoint { name: text(name) },
+        EVENT => {
+            let event: raw::PerfEvent = raw.part();
+            PerfEvent::Event {
+                config: event.config,
+                kind: event.kind,
+            }
+        }
+        _ => PerfEvent::Unknown,
+    }
+}
+
+fn path(name: Vec<u8>) -> PathBuf {
+    PathBuf::from(OsString::from_vec(name))
 }
 
 /// The kernel addresses a `kprobe_multi` link probes, at most `max` of them (6.6). Empty where
@@ -313,16 +376,18 @@ fn detail(kind: u32, raw: &RawLink, name: Vec<u8>) -> LinkDetail {
 /// # Errors
 /// The kernel's errno.
 pub fn link_addresses(fd: BorrowedFd<'_>, max: usize) -> io::Result<Vec<u64>> {
-    let mut raw = RawLink([0; 128]);
+    let mut raw = RawLink::default();
     get_info(fd, &mut raw)?;
-    let count = raw.u32(24) as usize;
-    if raw.u32(0) != 8 || count == 0 || max == 0 {
+    let count = raw.part::<raw::KprobeMulti>().count as usize;
+    if raw.kind != KPROBE_MULTI || count == 0 || max == 0 {
         return Ok(Vec::new());
     }
     let mut addresses = vec![0_u64; count.min(max)];
-    let mut again = RawLink([0; 128]);
-    again.set(16, &(addresses.as_mut_ptr() as u64).to_ne_bytes());
-    again.set(24, &(addresses.len() as u32).to_ne_bytes());
+    let mut again = RawLink::asking(raw::KprobeMulti {
+        addrs: addresses.as_mut_ptr() as u64,
+        count: addresses.len() as u32,
+        ..Default::default()
+    });
     match get_info(fd, &mut again) {
         Ok(_) => {}
         // There are more than asked for; those asked for are filled in.
