@@ -18,7 +18,7 @@ pub(crate) mod kinds;
 mod made;
 pub mod merge;
 mod names;
-mod process;
+pub(crate) mod process;
 mod sampling;
 pub mod stack;
 mod thread;

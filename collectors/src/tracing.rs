@@ -25,10 +25,12 @@ use rustix::time::ClockId;
 use stalltop_model::sample::{BpfObjects, KernelProbes, PerfUse, Tracefs, Tracing};
 use stalltop_model::{Reading, Reason};
 
+use crate::duty::Duty;
 use crate::own::nanoseconds;
 use crate::{Env, env, file};
 use bpf::BpfReader;
 pub(crate) use bpf::refused as no_programs;
+use holders::Found;
 use holders::iterator::TaskFiles;
 use schedule::Schedule;
 use tracefs::{Parts, TracefsReader};
@@ -40,6 +42,10 @@ const COUNTERS: Duration = Duration::from_secs(2);
 
 /// The tree is compared with `set_event` this often, and mounts are looked for.
 const VERIFY: Duration = Duration::from_secs(10);
+
+/// Of the time of one CPU walks over the ids of BPF objects take one part in so many at most, and
+/// so do readings of the list of kernel probes. With few of either that is no limit at all.
+const SHARE: u32 = 1000;
 
 /// The most time that one scan spends on the walk over all events.
 const WALK_BUDGET: Duration = Duration::from_millis(5);
@@ -57,8 +63,11 @@ pub struct TracingCollector {
     bpf_value: Reading<BpfObjects>,
     iterator: TaskFiles,
     perf: Reading<Vec<PerfUse>>,
-    found: Result<holders::Found, Reason>,
+    /// Whether the kernel lists ids.
+    listed: Result<(), Reason>,
     holders: Schedule,
+    walks: Duty<SHARE>,
+    lists: Duty<SHARE>,
     now: Arc<Tracing>,
     counters_at: Option<Instant>,
     verify_at: Option<Instant>,
@@ -79,8 +88,10 @@ impl TracingCollector {
             bpf_value: Reading::default(),
             iterator: TaskFiles::default(),
             perf: Reading::default(),
-            found: Err(Reason::Starting),
+            listed: Err(Reason::Starting),
             holders: Schedule::default(),
+            walks: Duty::default(),
+            lists: Duty::default(),
             now: Arc::default(),
             counters_at: None,
             verify_at: None,
@@ -144,10 +155,12 @@ impl TracingCollector {
             },
         };
         let mut changed = self.poll_tracefs(parts);
-        if counters {
+        if all || (counters && self.lists.is_paid(now)) {
+            let before = cpu();
             let kprobes = kprobes::read(&self.env, &mut self.buf).into();
             changed |= kprobes != self.kprobes;
             self.kprobes = kprobes;
+            self.lists.took(now, cpu() - before, 1);
         }
         changed |= self.poll_holders(now, all);
         if changed {
@@ -157,44 +170,31 @@ impl TracingCollector {
                 kprobes: self.kprobes.clone(),
                 bpf: self.bpf_value.clone(),
                 perf: self.perf.clone(),
+                reading_since_ns: 0,
             });
         }
         Arc::clone(&self.now)
     }
 
-    /// BPF objects, and the descriptors of all processes when they are due.
+    /// BPF objects and who holds what, where that is due: all of it is one look, or a program that
+    /// is new would seem to be held by nobody.
     fn poll_holders(&mut self, now: Instant, all: bool) -> bool {
         let live = self.env.root() == Path::new("/");
-        let ids = if live {
-            // First, or its own program would be news.
-            self.iterator.prepare(&self.env);
-            self.bpf.poll()
-        } else {
-            Err(Reason::NotRecorded)
-        };
-        let moved = matches!(ids, Ok(true));
+        let moved = self.walk_ids(live, now, all);
         let stirred = self.tracefs.as_ref().is_some_and(TracefsReader::moved);
-        let scan = (self.holders).is_due(now, moved || stirred, self.wanted, all);
-        let before = nanoseconds(ClockId::ThreadCPUTime);
-        if scan {
-            self.found = self.find_holders(live);
-            if let (Ok(found), Ok(_)) = (&self.found, &ids) {
-                self.bpf.search(&self.env, found, &mut self.buf);
-            }
-        }
         let mut changed = false;
-        if scan {
-            let perf = match &self.found {
-                Ok(found) => perf::users(&self.env, &found.users),
-                Err(reason) => Reading::Off(reason.clone()),
-            };
-            changed |= perf != self.perf;
-            self.perf = perf;
+        if let Err(reason) = &self.listed {
+            changed = self.bpf_value.reason() != Some(reason);
+            self.bpf_value = Reading::Off(reason.clone());
         }
-        if scan && let Some(reader) = &mut self.tracefs {
-            let found = &self.found;
-            let readers = reader.put_readers(|instance| match found {
-                Ok(found) => Reading::Value(holders::readers(&self.env, found, instance)),
+        if !(self.holders).is_due(now, moved || stirred, self.wanted, all) {
+            return changed;
+        }
+        let before = cpu();
+        let found = self.find_holders(live);
+        if let Some(reader) = &mut self.tracefs {
+            let readers = reader.put_readers(|instance| match &found {
+                Ok(found) => Reading::Value(holders::readers(found, instance)),
                 Err(reason) => Reading::Off(reason.clone()),
             });
             if readers && self.tracefs_value.value().is_some() {
@@ -202,27 +202,40 @@ impl TracingCollector {
                 changed = true;
             }
         }
-        if scan || moved || ids.is_err() {
-            let none = holders::Found::default();
-            let value = match ids {
-                Ok(_) => {
-                    let found = self.found.as_ref().unwrap_or(&none);
-                    Reading::Value(self.bpf.objects(&self.env, found))
-                }
-                Err(reason) => Reading::Off(reason),
-            };
+        let found = found.unwrap_or_else(|reason| Found::none(&reason));
+        let perf = perf::users(&self.env, &found);
+        changed |= perf != self.perf;
+        self.perf = perf;
+        if self.listed.is_ok() {
+            let value = Reading::Value(self.bpf.look(&self.env, &found, &mut self.buf));
             changed |= value != self.bpf_value;
             self.bpf_value = value;
         }
-        if scan {
-            let cost = nanoseconds(ClockId::ThreadCPUTime).saturating_sub(before);
-            self.holders.took(now, Duration::from_nanos(cost));
-        }
+        self.holders.took(now, cpu() - before);
         changed
     }
 
+    /// Says whether BPF objects came or went since ids were walked last.
+    fn walk_ids(&mut self, live: bool, now: Instant, all: bool) -> bool {
+        if !live {
+            self.listed = Err(Reason::NotRecorded);
+            return false;
+        }
+        if !all && !self.walks.is_paid(now) {
+            return false;
+        }
+        // First, or its own program would be news.
+        self.iterator.prepare(&self.env);
+        let before = cpu();
+        let moved = self.bpf.poll();
+        self.walks.took(now, cpu() - before, 1);
+        let moved = moved.map(|moved| moved || self.listed.is_err());
+        self.listed = moved.as_ref().map(|_| ()).map_err(Clone::clone);
+        moved.unwrap_or(false)
+    }
+
     /// By the iterator; by `/proc` where it cannot be had.
-    fn find_holders(&mut self, live: bool) -> Result<holders::Found, Reason> {
+    fn find_holders(&mut self, live: bool) -> Result<Found, Reason> {
         let missing = if live {
             match self.iterator.scan(&self.env) {
                 Ok(found) => return Ok(found),
@@ -231,7 +244,7 @@ impl TracingCollector {
         } else {
             Reason::NotRecorded
         };
-        holders::scan(&self.env, &mut self.buf).map(|found| holders::Found {
+        holders::scan(&self.env, &mut self.buf).map(|found| Found {
             users: Reading::Off(missing),
             ..found
         })
@@ -300,4 +313,9 @@ fn due(at: &mut Option<Instant>, period: Duration, now: Instant, force: bool) ->
         *at = Some(now);
     }
     is
+}
+
+/// CPU time of this thread.
+fn cpu() -> Duration {
+    Duration::from_nanos(nanoseconds(ClockId::ThreadCPUTime))
 }

@@ -71,8 +71,9 @@ const OPTIONAL: &[(&str, &str, &str)] = &[
 /// kernel/bpf/bpf_iter.c).
 const BUFFER: usize = 32 * 1024;
 
-/// At most so many descriptors are taken: a host with more is not looked through further.
-const MAX_DESCRIPTORS: usize = 1 << 16;
+/// At most so many descriptors that hold something are taken: a host with more is not looked
+/// through further.
+pub const MAX_DESCRIPTORS: usize = 1 << 16;
 
 /// So many CPUs are tried for one that is online.
 const MAX_CPUS: u32 = 64;
@@ -158,9 +159,11 @@ impl Descriptors {
     ///
     /// Numbers of processes are those of the first PID namespace.
     ///
+    /// Gives whether these are all: not where there are more than [`MAX_DESCRIPTORS`].
+    ///
     /// # Errors
     /// The kernel's errno.
-    pub fn scan(&mut self, tracefs: Option<&Path>, out: &mut Vec<Descriptor>) -> io::Result<()> {
+    pub fn scan(&mut self, tracefs: Option<&Path>, out: &mut Vec<Descriptor>) -> io::Result<bool> {
         if self.release[kind::PIPE as usize] == 0 && tracefs.is_some() {
             self.learn(tracefs)?;
         }
@@ -209,7 +212,7 @@ impl Descriptors {
     }
 
     /// One round of the iterator.
-    fn read(&mut self, learn: u64, out: &mut Vec<Descriptor>) -> io::Result<()> {
+    fn read(&mut self, learn: u64, out: &mut Vec<Descriptor>) -> io::Result<bool> {
         out.clear();
         let filter = [&[learn][..], &self.release].concat();
         let filter: Vec<u8> = filter.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -217,18 +220,24 @@ impl Descriptors {
         run::set(self.filter.as_fd(), 0, &filter)?;
         let mut round = File::from(load::iterate(self.link.as_fd())?);
         self.buffer.resize(BUFFER, 0);
-        read_all(&mut round, &mut self.buffer, out)
+        read_all(&mut round, &mut self.buffer, MAX_DESCRIPTORS, out)
     }
 }
 
-/// Reads records until there are no more. The kernel may give few at a time, also parts of one,
-/// and answers EAGAIN where it has walked a million descriptors without finding one.
-fn read_all(from: &mut impl Read, buffer: &mut [u8], out: &mut Vec<Descriptor>) -> io::Result<()> {
+/// Reads records until there are no more (true) or more than `most` (false). The kernel may give
+/// few at a time, also parts of one, and answers EAGAIN where it has walked a million descriptors
+/// without finding one.
+fn read_all(
+    from: &mut impl Read,
+    buffer: &mut [u8],
+    most: usize,
+    out: &mut Vec<Descriptor>,
+) -> io::Result<bool> {
     const SIZE: usize = size_of::<Descriptor>();
     let mut have = 0;
-    while out.len() < MAX_DESCRIPTORS {
+    loop {
         match from.read(&mut buffer[have..]) {
-            Ok(0) => return Ok(()),
+            Ok(0) => return Ok(true),
             Ok(n) => have += n,
             Err(e)
                 if matches!(
@@ -239,10 +248,13 @@ fn read_all(from: &mut impl Read, buffer: &mut [u8], out: &mut Vec<Descriptor>) 
         }
         let whole = have / SIZE * SIZE;
         out.extend(buffer[..whole].chunks_exact(SIZE).map(descriptor));
+        if out.len() > most {
+            out.truncate(most);
+            return Ok(false);
+        }
         buffer.copy_within(whole..have, 0);
         have -= whole;
     }
-    Ok(())
 }
 
 fn descriptor(bytes: &[u8]) -> Descriptor {
@@ -339,7 +351,7 @@ mod tests {
             Ok(second[50..].to_vec()),
         ]);
         let mut out = Vec::new();
-        read_all(&mut steps, &mut [0; 400], &mut out).unwrap();
+        assert!(read_all(&mut steps, &mut [0; 400], 2, &mut out).unwrap());
         let seen: Vec<_> = out.iter().map(|d| (d.process, d.cpu)).collect();
         assert_eq!(seen, [(100, 108), (200, 208)]);
         assert_eq!((out[1].name[7], out[1].system), (216, [225, 226, 227, 228]));
@@ -349,7 +361,16 @@ mod tests {
     fn an_error_ends_it() {
         let mut steps = Steps(vec![Ok(record(1)), Err(io::ErrorKind::OutOfMemory.into())]);
         let mut out = Vec::new();
-        assert!(read_all(&mut steps, &mut [0; 400], &mut out).is_err());
+        assert!(read_all(&mut steps, &mut [0; 400], 2, &mut out).is_err());
         assert_eq!(out.len(), 1);
+    }
+
+    #[test]
+    fn that_there_are_more_is_told() {
+        let mut steps = Steps((1..9).map(|n| Ok(record(n))).collect());
+        let mut out = Vec::new();
+        assert!(!read_all(&mut steps, &mut [0; 400], 3, &mut out).unwrap());
+        assert_eq!(out.len(), 3);
+        assert_eq!(steps.0.len(), 4, "nobody reads on for what is not kept");
     }
 }

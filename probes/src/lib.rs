@@ -37,7 +37,7 @@ pub mod sys;
 
 pub use ask::{own_tgid, resched_bits};
 pub use cpus::{CpuStats, Cpus, Events, HardirqStats, KsoftirqdStats, RunDelay, VectorStats};
-pub use held::{Descriptors, HOLDERS};
+pub use held::{Descriptors, HOLDERS, MAX_DESCRIPTORS};
 pub use locks::{
     KindWaits, LOCK_CONTENTION, LockCounts, LockOptions, LockRuns, LockTracer, LockWaits, Waits,
 };

@@ -81,7 +81,9 @@ fn iterator_and_proc_side_by_side() {
             };
             time(0, &mut || drop(with.scan_all()));
             time(1, &mut || drop(without.scan_all()));
-            time(2, &mut || alone.scan(Some(&tracefs), &mut out).unwrap());
+            time(2, &mut || {
+                assert!(alone.scan(Some(&tracefs), &mut out).unwrap());
+            });
         }
         let (processes, descriptors) = there_are();
         println!("{processes} processes with {descriptors} descriptors: best, median");

@@ -163,7 +163,7 @@ fn bounded(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// `starttime` of `/proc/PID/stat` (proc_pid_stat(5)): field 22, clock ticks since boot. The
 /// comm before it may hold blanks and parentheses.
-fn start_time(stat: &[u8]) -> Option<u64> {
+pub(crate) fn start_time(stat: &[u8]) -> Option<u64> {
     let after = stat.iter().rposition(|b| *b == b')')? + 1;
     let word = file::words(&stat[after..]).nth(19)?;
     file::number(word).map(|(ticks, _)| ticks)

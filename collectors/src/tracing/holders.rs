@@ -15,13 +15,17 @@ use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use stalltop_model::sample::{HeldBy, Holder};
+use rustix::param::clock_ticks_per_second;
+use rustix::time::ClockId;
+use stalltop_model::sample::{HeldBy, Holder, Owner};
 use stalltop_model::{Name, Reading, Reason};
 
 use super::instance::slurp;
 use super::perf::Event;
 use super::text::name;
 use crate::env::Capabilities;
+use crate::own::nanoseconds;
+use crate::stalls::process::start_time;
 use crate::{Env, file, owner};
 
 pub(super) mod iterator;
@@ -130,6 +134,42 @@ pub(super) struct Found {
     pub(super) users: Reading<Vec<(u32, Event)>>,
     /// Whether "nobody" means nobody.
     pub(super) complete: Reading<()>,
+    /// All of these processes as they were when it was looked.
+    pub(super) processes: Processes,
+}
+
+impl Found {
+    /// Nothing, for `why`.
+    pub(super) fn none(why: &Reason) -> Self {
+        Self {
+            users: Reading::Off(why.clone()),
+            complete: Reading::Off(why.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// Describes all processes that hold something: now, for later their numbers may be those of
+    /// others. `since` is when their descriptors were looked at (`CLOCK_BOOTTIME`, ns).
+    fn describe(&mut self, env: &Env, since: u64) {
+        let held = self.held.iter().map(|(pid, _)| *pid);
+        let perf = self.perf.iter().map(|perf| perf.pid);
+        let readers = self.readers.iter().map(|(_, pid)| *pid);
+        let users = self.users.value().into_iter().flatten();
+        let users = users.map(|(pid, _)| *pid);
+        for pid in held.chain(perf).chain(readers).chain(users) {
+            let known = self.processes.0.entry(pid);
+            known.or_insert_with(|| describe(env, pid, since));
+        }
+    }
+}
+
+/// Notes what was not looked at: "nobody" no longer means nobody.
+pub(super) fn not_all(complete: &mut Reading<()>, beyond: &str) {
+    if complete.value().is_some() {
+        *complete = Reading::Off(Reason::NotSampled {
+            what: format!("what holds probes beyond {beyond}").into(),
+        });
+    }
 }
 
 /// Looks at the descriptors of all processes.
@@ -140,6 +180,11 @@ pub(super) struct Found {
 /// # Errors
 /// Why `/proc` cannot be listed.
 pub(super) fn scan(env: &Env, buf: &mut Vec<u8>) -> Result<Found, Reason> {
+    // A recorded host's clock is not this one's.
+    let since = match env.root() == Path::new("/") {
+        true => nanoseconds(ClockId::Boottime),
+        false => u64::MAX,
+    };
     let proc = env.path("/proc");
     let tracefs = tracefs_mounts(env);
     let mut found = Found {
@@ -153,6 +198,7 @@ pub(super) fn scan(env: &Env, buf: &mut Vec<u8>) -> Result<Found, Reason> {
         };
         process(&proc, pid, &tracefs, &mut found, buf);
     }
+    found.describe(env, since);
     Ok(found)
 }
 
@@ -249,34 +295,43 @@ fn outside() -> Reason {
     }
 }
 
-/// Names processes, each once.
-pub(super) struct Processes<'e> {
-    env: &'e Env,
-    known: HashMap<u32, Holder>,
-}
+/// Processes by their numbers, as holders.
+#[derive(Debug, Default)]
+pub(super) struct Processes(HashMap<u32, Holder>);
 
-impl<'e> Processes<'e> {
-    pub(super) fn new(env: &'e Env) -> Self {
-        Self {
-            env,
-            known: HashMap::new(),
-        }
-    }
-
-    /// The process as a holder through `by`. One that is gone keeps its number only.
-    pub(super) fn holder(&mut self, pid: u32, by: HeldBy) -> Holder {
-        let env = self.env;
-        let known = self.known.entry(pid).or_insert_with(|| describe(env, pid));
-        Holder {
-            by,
-            ..known.clone()
+impl Processes {
+    /// The process as a holder through `by`. One that was gone has its number only.
+    pub(super) fn holder(&self, pid: u32, by: HeldBy) -> Holder {
+        match self.0.get(&pid) {
+            Some(known) => Holder {
+                by,
+                ..known.clone()
+            },
+            None => unknown(pid, by),
         }
     }
 }
 
-fn describe(env: &Env, pid: u32) -> Holder {
+/// Of a process that is gone only its number is known.
+fn unknown(pid: u32, by: HeldBy) -> Holder {
+    Holder {
+        pid,
+        comm: "".into(),
+        cmdline: "".into(),
+        owner: Owner::default(),
+        by,
+    }
+}
+
+/// Describes a process that was there `since`: one that began later took over its number.
+fn describe(env: &Env, pid: u32, since: u64) -> Holder {
     let dir = env.path(&format!("/proc/{pid}"));
     let read = |file: &str| read_limited(&dir.join(file)).unwrap_or_default();
+    let tick_ns = 1_000_000_000 / clock_ticks_per_second().max(1);
+    let began = |stat: &[u8]| start_time(stat).map(|ticks| ticks.saturating_mul(tick_ns));
+    if began(&read("stat")).is_some_and(|began| began > since) {
+        return unknown(pid, HeldBy::Program);
+    }
     let mut cmdline = read("cmdline");
     while cmdline.last() == Some(&0) {
         cmdline.pop();
@@ -297,14 +352,13 @@ fn describe(env: &Env, pid: u32) -> Holder {
 }
 
 /// Processes that hold a trace buffer's reader, by instance.
-pub(super) fn readers(env: &Env, found: &Found, instance: &str) -> Vec<Holder> {
-    let mut processes = Processes::new(env);
+pub(super) fn readers(found: &Found, instance: &str) -> Vec<Holder> {
     let pids: BTreeSet<u32> = (found.readers.iter())
         .filter(|(of, _)| &**of == instance)
         .map(|(_, pid)| *pid)
         .collect();
     pids.into_iter()
-        .map(|pid| processes.holder(pid, HeldBy::TracefsFile))
+        .map(|pid| found.processes.holder(pid, HeldBy::TracefsFile))
         .collect()
 }
 
@@ -403,8 +457,7 @@ mod tests {
             assert!(count(|h| matches!(h, Held::Program(_))) >= 9, "{kernel}");
             assert_eq!(count(|h| matches!(h, Held::Map(_))), 1, "{kernel}");
             assert!(found.perf.len() >= 5, "{kernel}");
-            let mut processes = Processes::new(&env);
-            let holder = processes.holder(found.held[0].0, HeldBy::Link);
+            let holder = found.processes.holder(found.held[0].0, HeldBy::Link);
             assert_eq!(&*holder.comm, "bpf-holder");
             assert!(
                 holder
@@ -414,6 +467,43 @@ mod tests {
             assert_eq!(holder.cmdline.len(), MAX_CMDLINE);
             assert_eq!(&*holder.owner.name, "ssh.service");
         }
+    }
+
+    /// A `/proc` with one process, which began `ticks` after boot.
+    fn with_process(root: &Path, pid: u32, comm: &str, ticks: u64) {
+        let dir = root.join(format!("proc/{pid}"));
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("comm"), format!("{comm}\n")).unwrap();
+        fs::write(dir.join("cmdline"), format!("{comm}\0-x\0")).unwrap();
+        fs::write(dir.join("cgroup"), "0::/\n").unwrap();
+        let stat = format!("{pid} ({comm}) S{} {ticks} 0\n", " 0".repeat(18));
+        fs::write(dir.join("stat"), stat).unwrap();
+    }
+
+    #[test]
+    fn a_number_that_was_taken_over_is_not_told_to_hold_anything() {
+        let root = tempfile::tempdir().unwrap();
+        let env = Env::at(root.path());
+        let second = clock_ticks_per_second();
+        with_process(root.path(), 7, "agent", 10 * second);
+        with_process(root.path(), 8, "late", 30 * second);
+        let held = vec![(7, Held::Program(1)), (8, Held::Map(2)), (9, Held::Map(2))];
+        let mut found = Found {
+            held,
+            ..Found::default()
+        };
+        // Between the look at descriptors and now 8 went, and another process got its number.
+        found.describe(&env, 20_000_000_000);
+        // And then 7.
+        with_process(root.path(), 7, "other", 40 * second);
+        let told = |pid| {
+            let holder = found.processes.holder(pid, HeldBy::Link);
+            assert_eq!((holder.pid, holder.by), (pid, HeldBy::Link));
+            (holder.comm.to_string(), holder.cmdline.to_string())
+        };
+        assert_eq!(told(7), ("agent".into(), "agent -x".into()));
+        assert_eq!(told(8), (String::new(), String::new()));
+        assert_eq!(told(9), (String::new(), String::new()));
     }
 
     proptest! {

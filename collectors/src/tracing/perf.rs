@@ -6,7 +6,7 @@ use std::fs;
 use stalltop_model::sample::{HeldBy, PerfUse};
 use stalltop_model::{Name, Reading};
 
-use super::holders::Processes;
+use super::holders::Found;
 use super::text::name;
 use crate::Env;
 
@@ -206,8 +206,8 @@ pub(super) fn counter(kind: u32, config: u64) -> Name {
 }
 
 /// Adds up descriptors by process and event.
-pub(super) fn users(env: &Env, found: &Reading<Vec<(u32, Event)>>) -> Reading<Vec<PerfUse>> {
-    let events = match found {
+pub(super) fn users(env: &Env, found: &Found) -> Reading<Vec<PerfUse>> {
+    let events = match &found.users {
         Reading::Value(events) => events,
         Reading::Off(reason) => return Reading::Off(reason.clone()),
     };
@@ -222,7 +222,6 @@ pub(super) fn users(env: &Env, found: &Reading<Vec<(u32, Event)>>) -> Reading<Ve
         *descriptors += 1;
         *on += u32::from(event.state >= 0);
     }
-    let mut processes = Processes::new(env);
     let uses = sums
         .into_iter()
         .map(|((pid, kind, event), (descriptors, on))| PerfUse {
@@ -230,7 +229,7 @@ pub(super) fn users(env: &Env, found: &Reading<Vec<(u32, Event)>>) -> Reading<Ve
             event,
             descriptors,
             on,
-            holder: processes.holder(pid, HeldBy::PerfEvent),
+            holder: found.processes.holder(pid, HeldBy::PerfEvent),
             ours: pid == std::process::id(),
         });
     Reading::Value(uses.collect())
@@ -310,7 +309,11 @@ mod tests {
             ..Event::default()
         };
         let all = [(7, event(1)), (7, event(0)), (7, event(-1)), (8, event(1))];
-        let users = users(&env, &Reading::Value(all.to_vec()));
+        let found = Found {
+            users: Reading::Value(all.to_vec()),
+            ..Found::default()
+        };
+        let users = users(&env, &found);
         let users = users.value().unwrap();
         let sums: Vec<_> = users
             .iter()

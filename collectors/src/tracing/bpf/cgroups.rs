@@ -38,6 +38,8 @@ pub(super) struct Found {
     pub(super) paths: HashMap<u64, String>,
     /// Programs and where they are attached.
     pub(super) attached: Vec<(u32, Attachment)>,
+    /// What was not looked at, if anything.
+    pub(super) beyond: Option<String>,
 }
 
 /// Attach types that can hold programs of these types.
@@ -67,6 +69,7 @@ pub(super) fn walk(env: &Env, types: &[u32]) -> Found {
     let mut ids = Vec::new();
     while let Some(folder) = folders.pop() {
         if found.paths.len() >= MAX_CGROUPS {
+            found.beyond = Some(format!("the first {MAX_CGROUPS} cgroups"));
             break;
         }
         // Removed since it was listed.

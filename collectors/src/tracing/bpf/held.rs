@@ -17,13 +17,7 @@ pub(super) struct HoldersOf {
 
 impl HoldersOf {
     /// Adds what a process holds. `links` are listed by id.
-    pub(super) fn add(
-        &mut self,
-        pid: u32,
-        what: Held,
-        links: &[LinkInfo],
-        processes: &mut Processes<'_>,
-    ) {
+    pub(super) fn add(&mut self, pid: u32, what: Held, links: &[LinkInfo], processes: &Processes) {
         match what {
             Held::Program(id) => put(
                 self.programs.entry(id).or_default(),

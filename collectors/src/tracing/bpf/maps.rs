@@ -43,7 +43,11 @@ pub(super) struct Maps {
     /// `struct_ops` maps.
     pub(super) tables: HashMap<u32, Table>,
     /// Programs of maps of sockets: program, map, attach type.
-    pub(super) sockets: Vec<(u32, MapInfo, u32)>,
+    sockets: Vec<(u32, MapInfo, u32)>,
+    /// Maps that attach a program, by its id.
+    of_program: HashMap<u32, Vec<u32>>,
+    /// What was not looked at, if anything.
+    pub(super) beyond: Option<String>,
 }
 
 impl Maps {
@@ -53,6 +57,8 @@ impl Maps {
     pub(super) fn search<'k>(&mut self, mut kinds: impl Iterator<Item = &'k str>) {
         self.tables.clear();
         self.sockets.clear();
+        self.of_program.clear();
+        self.beyond = None;
         if !kinds.any(|kind| matches!(kind, "sk_msg" | "sk_skb" | "struct_ops")) {
             return;
         }
@@ -61,6 +67,9 @@ impl Maps {
         let _ = ids::all(Object::Map, &mut all);
         let mut found = Vec::new();
         let mut btf = None;
+        if all.len() > MAX_MAPS {
+            self.beyond = Some(format!("the first {MAX_MAPS} maps"));
+        }
         for id in all.into_iter().take(MAX_MAPS) {
             let Ok(fd) = ids::open(Object::Map, id) else {
                 continue;
@@ -99,6 +108,14 @@ impl Maps {
                 _ => {}
             }
         }
+        for (map, table) in &self.tables {
+            for program in &table.programs {
+                self.of_program.entry(*program).or_default().push(*map);
+            }
+        }
+        for (program, map, _) in &self.sockets {
+            self.of_program.entry(*program).or_default().push(map.id);
+        }
     }
 
     /// What sits in maps of sockets.
@@ -114,11 +131,8 @@ impl Maps {
     }
 
     /// Maps that attach a program.
-    pub(super) fn of_program(&self, program: u32) -> impl Iterator<Item = u32> {
-        let tables = self.tables.iter();
-        let tables = tables.filter(move |(_, table)| table.programs.contains(&program));
-        let sockets = self.sockets.iter().filter(move |(of, ..)| *of == program);
-        (tables.map(|(map, _)| *map)).chain(sockets.map(|(_, map, _)| map.id))
+    pub(super) fn of_program(&self, program: u32) -> &[u32] {
+        self.of_program.get(&program).map_or(&[], Vec::as_slice)
     }
 }
 

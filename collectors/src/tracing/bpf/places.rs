@@ -2,8 +2,7 @@
 //!
 //! What cannot be named for certain is given as the number it is.
 
-use std::collections::{HashMap, HashSet};
-use std::io::{BufRead, BufReader};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
@@ -14,6 +13,7 @@ use stalltop_probes::sys::info::{self, LinkDetail, LinkInfo, PerfEvent, ProgramI
 use stalltop_probes::sys::{names, query};
 
 use super::maps::{self, Maps, Table};
+use super::symbols::Symbols;
 use super::{cgroups, netlink};
 use crate::Env;
 use crate::tracing::instance::slurp;
@@ -22,43 +22,80 @@ use crate::tracing::text::{self, SetEventLine};
 /// So many functions of a link are named, the others counted.
 const MAX_FUNCTIONS: usize = 16;
 
-/// The furthest that an address may be from the symbol before it to be in its function.
-const MAX_FUNCTION: u64 = 1 << 20;
-
-/// Names found so far.
+/// The names that programs and links of one look need. Of what a name is kept for the next look,
+/// and no longer than something is there that needs it: the kernel's BTF and kallsyms are
+/// megabytes, read only where a target or an address is new.
 #[derive(Debug, Default)]
 pub(super) struct Places {
-    /// Names of types of the kernel's BTF, by object and type id.
+    /// Kept: names of types of the kernel's BTF, by object and type id.
     functions: HashMap<(u32, u32), String>,
-    /// Links and programs whose target is another program.
-    targets: HashMap<(u32, u32), u32>,
+    /// Kept: functions of a multi link.
+    multi: HashMap<u32, Vec<u64>>,
+    /// Kept.
+    symbols: Symbols,
+    /// Links' programs and the programs that those trace or extend.
+    targets: HashSet<(u32, u32)>,
     cgroups: HashMap<u64, String>,
     /// Device names where it is certain that the program sits on the device of that name.
     devices: HashMap<(u32, u32), String>,
-    /// Functions of a multi link.
-    multi: HashMap<u32, Vec<u64>>,
-    symbols: HashMap<u64, String>,
     /// Systems by event; none where several systems have an event of that name.
     systems: HashMap<String, Option<String>>,
     maps: HashMap<u32, String>,
     /// Programs that sit in maps.
     pub(super) in_maps: Maps,
     own_netns: Option<u64>,
-    /// Where programs sit without a link.
-    pub(super) unlinked: Vec<(u32, Attachment)>,
+    /// Where programs sit without a link, by program.
+    unlinked: HashMap<u32, Vec<Attachment>>,
+    /// Cgroups that were not looked at, if any.
+    beyond: Option<String>,
 }
 
 impl Places {
-    /// Looks up what links and programs need that is cheap or kept: types, maps, addresses.
-    ///
-    /// The kernel's BTF and kallsyms are megabytes: read only where a target or an address is new.
-    pub(super) fn name(&mut self, programs: &[ProgramInfo], links: &[LinkInfo]) {
-        let lsm = (programs.iter())
+    /// Looks for all places: types, maps, addresses; cgroups, network devices, events.
+    pub(super) fn look(
+        &mut self,
+        env: &Env,
+        programs: &BTreeMap<u32, ProgramInfo>,
+        links: &[LinkInfo],
+        buf: &mut Vec<u8>,
+    ) {
+        self.targets.clear();
+        self.maps.clear();
+        self.unlinked.clear();
+        self.beyond = None;
+        self.name(env, programs, links);
+        self.search(env, programs, links, buf);
+    }
+
+    /// What was not looked at, if anything.
+    pub(super) fn beyond(&self) -> impl Iterator<Item = &str> {
+        [&self.beyond, &self.in_maps.beyond]
+            .into_iter()
+            .filter_map(Option::as_deref)
+    }
+
+    /// Where a program sits without a link.
+    pub(super) fn without_link(&self, program: u32) -> &[Attachment] {
+        self.unlinked.get(&program).map_or(&[], Vec::as_slice)
+    }
+
+    fn put(&mut self, program: u32, kind: &str, target: String) {
+        self.unlinked.entry(program).or_default().push(Attachment {
+            kind: kind.into(),
+            target: target.into(),
+            link: None,
+        });
+    }
+
+    /// What links and programs need that is cheap or kept: types, maps, addresses.
+    fn name(&mut self, env: &Env, programs: &BTreeMap<u32, ProgramInfo>, links: &[LinkInfo]) {
+        let lsm = (programs.values())
             .filter(|p| names::program_type(p.kind) == Some("lsm") && p.attach_btf_id != 0);
         let mut types: Vec<_> = lsm
             .map(|p| (p.attach_btf_obj_id, p.attach_btf_id))
             .collect();
-        let mut addresses = HashSet::new();
+        let mut multi = HashMap::new();
+        let mut addresses = Vec::new();
         for link in links {
             match &link.detail {
                 LinkDetail::Tracing {
@@ -66,29 +103,28 @@ impl Places {
                     target_btf_id,
                     ..
                 } if *target_btf_id != 0 => {
-                    // Both are listed by id.
-                    let program = programs.binary_search_by_key(&link.prog_id, |p| p.id);
-                    let program = program.ok().map(|at| &programs[at]);
                     // The object is a BTF object or, for what extends a program, that program.
-                    match program {
+                    match programs.get(&link.prog_id) {
                         Some(p) if is_program_target(p, *target_obj_id) => {
-                            let key = (link.prog_id, *target_obj_id);
-                            self.targets.insert(key, *target_obj_id);
+                            self.targets.insert((link.prog_id, *target_obj_id));
                         }
                         _ => types.push((*target_obj_id, *target_btf_id)),
                     }
                 }
-                LinkDetail::KprobeMulti { .. } if !self.multi.contains_key(&link.id) => {
-                    let found = ids::open(Object::Link, link.id)
-                        .and_then(|fd| info::link_addresses(fd.as_fd(), MAX_FUNCTIONS));
-                    let found = found.unwrap_or_default();
-                    addresses.extend(found.iter().copied());
-                    self.multi.insert(link.id, found);
+                LinkDetail::KprobeMulti { .. } => {
+                    // A link's functions stay as they are.
+                    let found = self.multi.remove(&link.id).unwrap_or_else(|| {
+                        ids::open(Object::Link, link.id)
+                            .and_then(|fd| info::link_addresses(fd.as_fd(), MAX_FUNCTIONS))
+                            .unwrap_or_default()
+                    });
+                    addresses.extend_from_slice(&found);
+                    multi.insert(link.id, found);
                 }
                 LinkDetail::PerfEvent(PerfEvent::Kprobe { function, addr, .. })
                     if function.is_empty() && *addr != 0 =>
                 {
-                    addresses.insert(*addr);
+                    addresses.push(*addr);
                 }
                 LinkDetail::StructOps { map_id } | LinkDetail::Sockmap { map_id, .. } => {
                     self.maps.insert(*map_id, map_name(*map_id));
@@ -96,26 +132,27 @@ impl Places {
                 _ => {}
             }
         }
-        types.retain(|key| !self.functions.contains_key(key));
+        self.multi = multi;
+        self.symbols.keep(env, addresses);
         types.sort_unstable();
         types.dedup();
+        self.functions
+            .retain(|key, _| types.binary_search(key).is_ok());
+        types.retain(|key| !self.functions.contains_key(key));
         self.read_types(types);
-        addresses.retain(|address| !self.symbols.contains_key(address));
-        self.read_symbols(&addresses);
     }
 
-    /// Looks through cgroups, network devices and events: the dear part.
-    pub(super) fn search(
+    /// Cgroups, network devices and events: the dear part.
+    fn search(
         &mut self,
         env: &Env,
-        programs: &[ProgramInfo],
+        programs: &BTreeMap<u32, ProgramInfo>,
         links: &[LinkInfo],
         buf: &mut Vec<u8>,
     ) {
-        self.unlinked.clear();
         let linked: HashSet<u32> = links.iter().map(|l| l.prog_id).collect();
         let loose = || {
-            let loose = programs.iter().filter(|p| !linked.contains(&p.id));
+            let loose = programs.values().filter(|p| !linked.contains(&p.id));
             loose.filter_map(|p| names::program_type(p.kind))
         };
         let types = cgroups::attach_types(loose());
@@ -125,10 +162,15 @@ impl Places {
         if by_id || !types.is_empty() {
             let found = cgroups::walk(env, &types);
             self.cgroups = found.paths;
-            self.unlinked.extend(found.attached);
+            self.beyond = found.beyond;
+            for (program, attached) in found.attached {
+                self.unlinked.entry(program).or_default().push(attached);
+            }
         }
         self.in_maps.search(loose());
-        self.unlinked.extend(self.in_maps.of_sockets());
+        for (program, attached) in self.in_maps.of_sockets() {
+            self.unlinked.entry(program).or_default().push(attached);
+        }
         for id in self.in_maps.tables.keys() {
             self.maps.insert(*id, map_name(*id));
         }
@@ -170,28 +212,21 @@ impl Places {
     fn search_devices(&mut self, links: &[LinkInfo], tc: bool) {
         self.devices.clear();
         let devices = netlink::devices().unwrap_or_default();
-        let name = |index: u32| {
-            let device = devices.iter().find(|d| d.index == index);
-            device.map(|d| String::from_utf8_lossy(&d.name).into_owned())
-        };
+        let names: HashMap<u32, String> = (devices.iter())
+            .map(|d| (d.index, String::from_utf8_lossy(&d.name).into_owned()))
+            .collect();
+        let name = |index: u32| names.get(&index).cloned();
+        let linked: HashSet<u32> = (links.iter())
+            .filter(|l| matches!(l.detail, LinkDetail::Xdp { .. }))
+            .map(|l| l.prog_id)
+            .collect();
         for device in &devices {
             for (program, mode) in &device.xdp {
-                let target = String::from_utf8_lossy(&device.name).into_owned();
-                self.devices
-                    .insert((device.index, *program), target.clone());
-                let linked = links
-                    .iter()
-                    .any(|l| l.prog_id == *program && matches!(l.detail, LinkDetail::Xdp { .. }));
-                if !linked {
-                    self.unlinked.push((
-                        *program,
-                        Attachment {
-                            kind: "xdp".into(),
-                            target: format!("{target} ({mode})").into(),
-                            link: None,
-                        },
-                    ));
+                let target = name(device.index).unwrap_or_default();
+                if !linked.contains(program) {
+                    self.put(*program, "xdp", format!("{target} ({mode})"));
                 }
+                self.devices.insert((device.index, *program), target);
             }
         }
         let mut found = Vec::new();
@@ -220,14 +255,8 @@ impl Places {
                 [] => String::new(),
                 name => format!(" ({})", String::from_utf8_lossy(name)),
             };
-            self.unlinked.push((
-                filter.program,
-                Attachment {
-                    kind: "tc".into(),
-                    target: format!("{device} {}{label}", filter.at).into(),
-                    link: None,
-                },
-            ));
+            let target = format!("{device} {}{label}", filter.at);
+            self.put(filter.program, "tc", target);
         }
     }
 
@@ -251,43 +280,9 @@ impl Places {
         }
     }
 
-    fn read_symbols(&mut self, addresses: &HashSet<u64>) {
-        if addresses.is_empty() {
-            return;
-        }
-        let Ok(file) = std::fs::File::open("/proc/kallsyms") else {
-            return;
-        };
-        let mut best: HashMap<u64, (u64, Vec<u8>)> = HashMap::new();
-        for line in BufReader::with_capacity(64 * 1024, file).split(b'\n') {
-            let Ok(line) = line else {
-                break;
-            };
-            let Some((address, symbol)) = kallsyms_line(&line) else {
-                continue;
-            };
-            for wanted in addresses {
-                if address <= *wanted
-                    && *wanted - address < MAX_FUNCTION
-                    && best.get(wanted).is_none_or(|(a, _)| *a < address)
-                {
-                    best.insert(*wanted, (address, symbol.to_vec()));
-                }
-            }
-        }
-        for (wanted, (address, symbol)) in best {
-            let symbol = String::from_utf8_lossy(&symbol);
-            let name = match wanted - address {
-                0 => symbol.into_owned(),
-                offset => format!("{symbol}+{offset:#x}"),
-            };
-            self.symbols.insert(wanted, name);
-        }
-    }
-
     pub(super) fn function(&self, program: u32, object: u32, id: u32) -> String {
-        if let Some(target) = self.targets.get(&(program, object)) {
-            return format!("a function of program {target}");
+        if self.targets.contains(&(program, object)) {
+            return format!("a function of program {object}");
         }
         match self.functions.get(&(object, id)) {
             Some(name) => name.clone(),
@@ -317,8 +312,8 @@ impl Places {
     }
 
     pub(super) fn symbol(&self, address: u64) -> String {
-        match self.symbols.get(&address) {
-            Some(name) => name.clone(),
+        match self.symbols.name(address) {
+            Some(name) => name.to_owned(),
             None if address == 0 => String::new(),
             None => format!("{address:#x}"),
         }
@@ -385,38 +380,4 @@ fn map_name(id: u32) -> String {
 fn is_program_target(program: &ProgramInfo, object: u32) -> bool {
     names::program_type(program.kind) == Some("ext")
         || (program.attach_btf_obj_id != 0 && program.attach_btf_obj_id != object)
-}
-
-/// One line of /proc/kallsyms: address and name of a function.
-fn kallsyms_line(line: &[u8]) -> Option<(u64, &[u8])> {
-    let mut words = crate::file::words(line);
-    let address = std::str::from_utf8(words.next()?).ok()?;
-    let address = u64::from_str_radix(address, 16).ok().filter(|a| *a != 0)?;
-    let kind = words.next()?;
-    let symbol = words.next()?;
-    matches!(kind, b"t" | b"T" | b"w" | b"W").then_some((address, symbol))
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn hidden_addresses_and_data_name_nothing() {
-        assert_eq!(
-            kallsyms_line(b"ffffffff81000000 T _text"),
-            Some((0xffff_ffff_8100_0000, &b"_text"[..]))
-        );
-        assert_eq!(kallsyms_line(b"0000000000000000 T _text"), None);
-        assert_eq!(kallsyms_line(b"ffffffff81000000 d data"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
-            let _ = kallsyms_line(&bytes);
-        }
-    }
 }

@@ -10,13 +10,17 @@
 
 use std::path::Path;
 
+use rustix::time::ClockId;
 use stalltop_model::{Reading, Reason};
-use stalltop_probes::Descriptors;
 use stalltop_probes::wire::held::{Descriptor, kind};
+use stalltop_probes::{Descriptors, MAX_DESCRIPTORS};
 
-use super::{Found, Held, PerfFd, Target, init_pid_namespace, outside, target, tracefs_mounts};
+use super::{
+    Found, Held, PerfFd, Target, init_pid_namespace, not_all, outside, target, tracefs_mounts,
+};
 use crate::Env;
 use crate::cores::why;
+use crate::own::nanoseconds;
 use crate::tracing::perf::Event;
 use crate::tracing::text::name;
 
@@ -56,8 +60,9 @@ impl TaskFiles {
             Self::Waiting => return Err(Reason::Starting),
         };
         let tracefs = env.tracefs().ok();
+        let since = nanoseconds(ClockId::Boottime);
         let mut all = Vec::new();
-        descriptors
+        let is_all = descriptors
             .scan(tracefs.as_deref().map(Path::new), &mut all)
             .map_err(|e| Reason::Refused {
                 what: "the iterator over descriptors".into(),
@@ -77,6 +82,11 @@ impl TaskFiles {
         }
         found.users = Reading::Value(users);
         found.complete = Reading::Value(());
+        if !is_all {
+            let beyond = format!("the first {MAX_DESCRIPTORS} descriptors");
+            not_all(&mut found.complete, &beyond);
+        }
+        found.describe(env, since);
         Ok(found)
     }
 }
