@@ -79,20 +79,21 @@ impl CgroupCollector {
         }
     }
 
-    /// One turn of about `budget`, then publishes. Meant to be called once per tick. It may
-    /// take as long as the kernel takes for one read.
+    /// One turn of about `budget`, then publishes, unless earlier states are not paid for yet.
+    /// Meant to be called once per tick. It may take as long as the kernel takes for one read.
     pub fn sweep(&mut self, budget: Duration) {
         let state = match &mut self.sweeper {
             Ok(sweeper) => {
                 sweeper.sweep(u64::try_from(budget.as_nanos()).unwrap_or(u64::MAX));
                 match &sweeper.root_fails {
+                    None if !sweeper.may_publish() => return,
                     None => Reading::Value(self.publisher.state(sweeper)),
                     Some(reason) => Reading::Off(reason.clone()),
                 }
             }
             Err(reason) => Reading::Off(reason.clone()),
         };
-        self.shared.publish(state);
+        self.shared.newest.publish(state);
     }
 }
 
@@ -108,21 +109,12 @@ impl CgroupHandle {
     /// [`reading_since_ns`](stalltop_model::sample::Sweep::reading_since_ns) set.
     /// `now_ns` is `CLOCK_BOOTTIME`.
     pub fn newest(&self, now_ns: u64) -> Reading<Arc<Cgroups>> {
-        let since = self.shared.reading_since_ns();
-        let newest = self.shared.newest();
-        if since == 0 || now_ns.saturating_sub(since) < HANGING_NS {
-            return newest;
-        }
-        match newest {
-            Reading::Value(before) if before.sweep.reading_since_ns != since => {
-                let mut state = Cgroups::clone(&before);
-                state.sweep.reading_since_ns = since;
-                let state = Arc::new(state);
-                self.shared.amend(&before, Arc::clone(&state));
-                Reading::Value(state)
-            }
-            newest => newest,
-        }
+        self.shared.newest.get(now_ns, HANGING_NS)
+    }
+
+    /// There will be no more states, and why.
+    pub(crate) fn end(&self, why: Reason) {
+        self.shared.newest.publish(Reading::Off(why));
     }
 
     /// Asks for a read of one cgroup, by its [`path`](stalltop_model::sample::Cgroup::path),

@@ -40,7 +40,7 @@ use stalltop_model::{Reading, Reason};
 
 use crate::Env;
 use crate::own::nanoseconds;
-use crate::shared::Shared;
+use crate::shared::{Alive, Shared, failed, no_thread};
 use crate::tracing::TracingCollector;
 pub(crate) use events::{EventCosts, EventRates};
 use meter::Meter;
@@ -59,6 +59,21 @@ struct State {
     events: EventCosts,
     costs: Reading<Arc<Costs>>,
     own: Option<ProbeCosts>,
+    /// The thread has failed: nothing comes any more.
+    failed: bool,
+}
+
+impl Shared<State> {
+    /// There will be no more figures, and why.
+    fn end(&self, why: &Reason) {
+        let mut state = self.lock();
+        state.failed = true;
+        state.costs = Reading::Off(why.clone());
+        state.own = Some(ProbeCosts {
+            ns_per_run: Reading::Off(why.clone()),
+            drops: Reading::Off(why.clone()),
+        });
+    }
 }
 
 /// The thread that measures. Dropping this ends it.
@@ -78,10 +93,7 @@ impl CostThread {
             .name("stalltop-costs".into())
             .spawn(move || run(&theirs, &env));
         if let Err(error) = started {
-            shared.lock().costs = Reading::Off(Reason::Refused {
-                what: "a thread".into(),
-                why: error.to_string().into(),
-            });
+            shared.end(&no_thread("what probes cost", &error));
         }
         Self { shared }
     }
@@ -105,7 +117,7 @@ impl CostThread {
     pub(crate) fn want(&self, wanted: bool) {
         self.shared.change(|state| {
             let changed = std::mem::replace(&mut state.wanted, wanted) != wanted;
-            if changed {
+            if changed && !state.failed {
                 state.costs = Reading::Off(if wanted {
                     Reason::Starting
                 } else {
@@ -146,6 +158,7 @@ impl CostHandle {
 }
 
 fn run(shared: &Shared<State>, env: &Env) {
+    let _alive = Alive(|| shared.end(&failed("what probes cost")));
     let mut meter = Meter::new(env);
     let seed = nanoseconds(ClockId::Realtime) ^ u64::from(std::process::id());
     let mut schedule = Schedule::new(Instant::now(), seed);

@@ -17,6 +17,7 @@ pub mod host;
 pub mod kernel_config;
 pub mod live;
 pub mod locks;
+mod newest;
 pub mod own;
 pub mod owner;
 pub mod selftest;

@@ -1,8 +1,8 @@
 //! The live host: all collectors behind one `tick`.
 //!
 //! What is cheap (cores, system, own cost) is read on the caller's thread. What may block
-//! is done on one background thread, one thing at a time, which publishes whole states; a
-//! tick takes the newest pointers and never waits. Stalls have threads of their own (`stalls`),
+//! is done on background threads, one for the tracing state and one for memory cgroups, which
+//! publish whole states; a tick takes the newest pointers and never waits. Stalls have threads of their own (`stalls`),
 //! as what the kernel keeps of them is overwritten after half a second, and so have the
 //! kernel's locks (`locks`). Only the first one does, briefly, for
 //! our eBPF programs: so the first frame has their figures wherever they load in time.
@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::ClockId;
 use stalltop_model::change::ChangeError;
-use stalltop_model::sample::{Host, Sample, Tracing};
+use stalltop_model::sample::{Host, Sample};
 use stalltop_model::{Frame, Name, Reading, Reason};
 
 use crate::Collector;
@@ -84,7 +84,6 @@ pub struct Live {
     /// What a person looks at.
     wants: Wants,
     wait_until: Option<Instant>,
-    tracing: Arc<Tracing>,
 }
 
 impl Live {
@@ -113,7 +112,7 @@ impl Live {
         let env = &options.env;
         process::raise_file_limit();
         let background = Background::start(options);
-        // After the background thread, which would inherit the priority.
+        // After the background threads, which would inherit the priority.
         process::raise_priority();
         process::lock_memory(env);
         let mut cores = CoresCollector::new(env, options.tick);
@@ -132,7 +131,6 @@ impl Live {
             locks: None,
             wants: Wants::default(),
             wait_until: (!options.no_bpf).then(|| started + FIRST_FRAME),
-            tracing: Arc::default(),
             env: env.clone(),
         }
     }
@@ -188,9 +186,6 @@ impl Live {
                 locks.look(self.wants.locks);
                 self.locks = Some(locks);
             }
-            if let Some(tracing) = news.tracing {
-                self.tracing = tracing;
-            }
         }
         if let Some(own) = self.background.costs().own() {
             self.own.set_costs(own);
@@ -218,10 +213,8 @@ impl Live {
         if let (Some(locks), Some(stalls)) = (&self.locks, &self.stalls) {
             stalls.look_closer(locks.closer());
         }
-        if !Arc::ptr_eq(&out.tracing, &self.tracing) {
-            out.tracing = Arc::clone(&self.tracing);
-        }
-        out.cgroups = self.background.cgroups().newest(out.at_ns);
+        out.tracing = self.background.tracing(out.at_ns);
+        out.cgroups = self.background.cgroups(out.at_ns);
         out.own.tick_ns = nanoseconds(ClockId::Monotonic).saturating_sub(start);
     }
 }

@@ -1,7 +1,38 @@
 //! What a background thread and who asks it share: a state under a lock, and word that it changed.
 
+use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
+
+use stalltop_model::Reason;
+
+/// Where a thread ends that should not, says so: what it published last would be taken for the
+/// present for ever.
+pub(crate) struct Alive<F: FnMut()>(pub(crate) F);
+
+impl<F: FnMut()> Drop for Alive<F> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            (self.0)();
+        }
+    }
+}
+
+/// Why there is nothing of `what` any more: a thread of ours failed.
+pub(crate) fn failed(what: &str) -> Reason {
+    Reason::Refused {
+        what: what.into(),
+        why: "stalltop failed to read it (a bug): start it again".into(),
+    }
+}
+
+/// Why there is nothing of `what`: its thread could not be started.
+pub(crate) fn no_thread(what: &str, error: &io::Error) -> Reason {
+    Reason::Refused {
+        what: format!("a thread that reads {what}").into(),
+        why: error.to_string().into(),
+    }
+}
 
 /// A state that is shared by threads. The lock is only ever held to move pointers, so that the
 /// ticking thread may take it; a panic cannot leave the state half-done.

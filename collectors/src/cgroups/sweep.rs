@@ -9,6 +9,9 @@
 //! than 1 / [`PAYBACK`] of one CPU. Reads that turn out to be slow cannot be foreseen:
 //! once they owe [`SURPRISES_NS`], cgroups that are not known to be slow wait as well.
 //! The root's read owes nothing to the others: its cost says nothing about theirs.
+//!
+//! What it costs to publish a state with all its rows is paid from the budget too, half of it
+//! at most: with 20,000 cgroups of which some come and go, states come less often instead.
 
 use std::sync::Arc;
 
@@ -58,6 +61,10 @@ pub(super) struct Sweeper<F> {
     slow_until_ns: u64,
     /// Time over budget in earlier sweeps, taken off the next ones, ns.
     owed_ns: u64,
+    /// Time that published states took and that is not paid yet, ns.
+    published_ns: u64,
+    /// Whether a person's request was served since the last state.
+    answered: bool,
 }
 
 /// Reasons that are given again and again: built once.
@@ -70,7 +77,7 @@ pub(super) struct Known {
 }
 
 impl Known {
-    fn new() -> Self {
+    fn new(version: MemoryVersion) -> Self {
         let untold = |what: &str| Reason::KernelDoesNotSay { what: what.into() };
         Self {
             v1_zombies: untold("the zombies of one subtree on cgroup v1, only their total"),
@@ -78,7 +85,10 @@ impl Known {
             no_count: Reason::NoFile {
                 path: "memory in /proc/cgroups".into(),
             },
-            partial: untold("the host's zombies inside a container's view of cgroup v1"),
+            partial: untold(match version {
+                MemoryVersion::V1 => "the host's zombies inside a container's view of cgroup v1",
+                MemoryVersion::V2 => "the host's zombies inside a container's view of cgroup v2",
+            }),
         }
     }
 }
@@ -87,6 +97,7 @@ impl<F: Files> Sweeper<F> {
     pub(super) fn new(files: F, place: Place, shared: Arc<Shared>) -> Self {
         Self {
             files,
+            known: Known::new(place.version),
             place,
             tree: Tree::new(),
             done: Sweep::default(),
@@ -96,11 +107,12 @@ impl<F: Files> Sweeper<F> {
             walk: Walk::default(),
             names: Names::default(),
             buf: Vec::with_capacity(16 * 1024),
-            known: Known::new(),
             root_fails: None,
             cursor: 0,
             slow_until_ns: 0,
             owed_ns: 0,
+            published_ns: 0,
+            answered: false,
         }
     }
 
@@ -108,13 +120,15 @@ impl<F: Files> Sweeper<F> {
     /// hangs cannot be cut short: [`Shared`] tells since when it goes on.
     pub(super) fn sweep(&mut self, budget_ns: u64) {
         let start = self.files.cpu_ns();
-        let paid = self.owed_ns.min(budget_ns);
-        self.owed_ns -= paid;
-        let budget_ns = budget_ns - paid;
+        let budget_ns = budget_ns - pay(&mut self.owed_ns, budget_ns);
+        let budget_ns = budget_ns - pay(&mut self.published_ns, budget_ns / 2);
+        // A look or a count can hang as well as a read.
+        self.shared.newest.reading(self.files.boottime_ns());
         let mut slow = self.requested();
         // Nothing can be visited before it is found.
         let share = if self.walk.found_all { 2 } else { 1 };
         self.walk(start + budget_ns / share);
+        self.shared.newest.reading(self.files.boottime_ns());
         if self.place.version == MemoryVersion::V2 {
             self.count_zombies_v2();
         }
@@ -122,7 +136,18 @@ impl<F: Files> Sweeper<F> {
         // Slow reads are paid back in their own way.
         let spent = (self.files.cpu_ns() - start).saturating_sub(slow);
         self.owed_ns += spent.saturating_sub(budget_ns);
-        self.count();
+        self.shared.newest.reading(0);
+    }
+
+    /// Whether a state may be published: all before it are paid for, or a person waits for it.
+    pub(super) fn may_publish(&self) -> bool {
+        self.published_ns == 0 || self.answered
+    }
+
+    /// Notes that a state was published, and what that took, ns.
+    pub(super) fn published(&mut self, cost_ns: u64) {
+        self.published_ns += cost_ns;
+        self.answered = false;
     }
 
     /// A person's requests: ahead of everything, and of every back-off.
@@ -131,6 +156,7 @@ impl<F: Files> Sweeper<F> {
         while let Some(name) = self.shared.next_request() {
             if let Some(id) = self.tree.find(&name) {
                 slow += self.timed_visit(id);
+                self.answered = true;
             }
         }
         slow
@@ -175,9 +201,8 @@ impl<F: Files> Sweeper<F> {
 
     /// Reads one cgroup; gives the time taken if that was slow, else 0.
     fn timed_visit(&mut self, id: Id) -> u64 {
-        self.shared.reading(self.files.boottime_ns());
+        self.shared.newest.reading(self.files.boottime_ns());
         let took = self.visit(id);
-        self.shared.reading(0);
         let end = self.files.monotonic_ns();
         let slow = took > SLOW_NS;
         if self.tree.is_alive(id) {
@@ -201,7 +226,8 @@ impl<F: Files> Sweeper<F> {
         self.walk.found_all && (self.done.unread == 0 || self.slow_until_ns > 0)
     }
 
-    fn count(&mut self) {
+    /// Counts for the next state.
+    pub(super) fn count(&mut self) {
         (self.done.unread, self.done.backed_off, self.visible) = (0, 0, 0);
         for node in self.tree.alive().filter(|n| n.memory) {
             self.done.unread += u64::from(node.read_at_ns == 0);
@@ -209,4 +235,11 @@ impl<F: Files> Sweeper<F> {
             self.visible += 1;
         }
     }
+}
+
+/// Pays what is owed from a budget as far as that goes; gives what was paid.
+fn pay(owed_ns: &mut u64, budget_ns: u64) -> u64 {
+    let paid = (*owed_ns).min(budget_ns);
+    *owed_ns -= paid;
+    paid
 }

@@ -2,4 +2,5 @@ mod backoff;
 mod fake;
 mod fixtures;
 mod parsers;
+mod publish;
 mod tree;

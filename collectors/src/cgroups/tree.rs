@@ -42,6 +42,8 @@ pub(super) struct Node {
     pub(super) processes_due_ns: u64,
     /// Whether its last read was slow.
     pub(super) slow: bool,
+    /// Tells it from others that had or will have its index.
+    pub(super) born: u64,
     alive: bool,
 }
 
@@ -70,6 +72,7 @@ impl Node {
             due_ns: 0,
             processes_due_ns: 0,
             slow: false,
+            born: 0,
             alive: true,
         }
     }
@@ -100,6 +103,8 @@ pub(super) struct Tree {
     /// Raised with each change of shape.
     generation: u64,
     known: u64,
+    /// Counts the nodes ever made.
+    born: u64,
 }
 
 impl Tree {
@@ -111,6 +116,7 @@ impl Tree {
             ordered: true,
             generation: 1,
             known: 1,
+            born: 0,
         }
     }
 
@@ -120,6 +126,12 @@ impl Tree {
 
     pub(super) fn node_mut(&mut self, id: Id) -> &mut Node {
         &mut self.nodes[id as usize]
+    }
+
+    /// Whether the node that was made as the `born`-th is still there, at `id`.
+    pub(super) fn is_still(&self, id: Id, born: u64) -> bool {
+        let node = self.nodes.get(id as usize);
+        node.is_some_and(|n| n.alive && n.born == born)
     }
 
     /// Whether `id` still names a cgroup.
@@ -224,9 +236,13 @@ impl Tree {
         };
         path.extend_from_slice(name.to_bytes());
         // Neither part holds a NUL: both came from the kernel as C strings.
-        let node = Node::new(CString::new(path).unwrap_or_default(), Some(parent), depth);
+        let mut node = Node::new(CString::new(path).unwrap_or_default(), Some(parent), depth);
+        // A controller that is off is off in the whole subtree.
+        node.memory = self.node(parent).memory;
         self.shape_changed();
         self.known += 1;
+        self.born += 1;
+        node.born = self.born;
         if let Some(id) = self.free.pop() {
             self.nodes[id as usize] = node;
             id

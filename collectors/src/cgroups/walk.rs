@@ -180,8 +180,12 @@ impl<F: Files> Sweeper<F> {
         }
     }
 
-    /// v2's root counts for the whole host.
+    /// v2's root counts for the whole host; a container's root only for what is below it.
     pub(super) fn count_zombies_v2(&mut self) {
+        if !self.place.whole {
+            self.zombies = Reading::Off(self.known.partial.clone());
+            return;
+        }
         let read = self
             .files
             .enter(&self.tree.node(ROOT).path)

@@ -287,3 +287,23 @@ fn maps_are_told_with_the_programs_that_share_them() {
     meter.window(true, short);
     assert_eq!(costs(&meter).maps.len(), 1);
 }
+
+#[test]
+fn a_thread_that_failed_is_told_whatever_is_asked_then() {
+    let shared = Arc::new(Shared::<State>::default());
+    let theirs = Arc::clone(&shared);
+    let failing = std::thread::spawn(move || {
+        let _alive = Alive(|| theirs.end(&failed("what probes cost")));
+        std::panic::resume_unwind(Box::new("no word of it on standard error"));
+    });
+    assert!(failing.join().is_err());
+    let thread = CostThread { shared };
+    let why = failed("what probes cost");
+    let own = thread.own().unwrap();
+    assert_eq!(own.drops, Reading::Off(why.clone()));
+    assert_eq!(own.ns_per_run, Reading::Off(why.clone()));
+    for wanted in [true, false, true] {
+        thread.want(wanted);
+        assert_eq!(thread.newest(), Some(Reading::Off(why.clone())));
+    }
+}

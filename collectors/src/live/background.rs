@@ -1,25 +1,33 @@
-//! The one background thread: attaches eBPF, then reads what may block, one thing at a time.
+//! The background threads: what may block is read there, so that no tick waits for it.
+//!
+//! One attaches eBPF and then looks at the tracing state, another sweeps memory cgroups: a read of
+//! one's that hangs (memory.stat where zombies pile up, incident I2) does not hold up the other's,
+//! and shows its age. A thread that fails says so in place of its figures.
+
+mod load;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use stalltop_model::sample::Tracing;
-use stalltop_model::{Name, Reason};
-use stalltop_probes::{Options as ProbeOptions, Probes};
+use rustix::time::ClockId;
+use stalltop_model::sample::{Cgroups, Tracing};
+use stalltop_model::{Name, Reading, Reason};
 
 use super::Options;
 use crate::cgroups::{CgroupCollector, CgroupHandle};
-use crate::cores::why;
-use crate::costs::{CostHandle, CostThread, EventRates, OwnPrograms};
-use crate::env::Env;
-use crate::locks::{LockHandle, Setup};
-use crate::shared::Shared;
-use crate::stalls::kallsyms::Symbols;
-use crate::stalls::{self, StallHandle};
+use crate::costs::{CostHandle, CostThread, EventRates};
+use crate::newest::{Aged, Newest, changed};
+use crate::own::nanoseconds;
+use crate::shared::{Alive, Shared, failed, no_thread};
 use crate::tracing::TracingCollector;
+use load::Loaded;
+pub(super) use load::News;
 
-/// How often the thread looks for work at most, and at least.
+/// How often the threads look for work at most, and at least.
 const PERIOD: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+
+/// A look at the tracing state that takes so long already is shown as one that hangs, ns.
+const HANGING_NS: u64 = 2_000_000_000;
 
 /// What a person looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -36,82 +44,107 @@ pub struct Wants {
     pub sample: Option<u32>,
 }
 
-/// What the thread has found since it was last asked.
+/// What is asked of a thread.
 #[derive(Default)]
-pub(super) struct News {
-    pub(super) probes: Option<Box<Probes>>,
-    pub(super) stalls: Option<StallHandle>,
-    pub(super) locks: Option<LockHandle>,
-    pub(super) tracing: Option<Arc<Tracing>>,
-}
-
-#[derive(Default)]
-struct State {
-    news: News,
-    any: bool,
-    /// Loading eBPF is over, one way or the other.
-    loaded: bool,
+struct Asked {
     wants: Wants,
     /// Look at everything at once.
     rescan: bool,
-    /// Rest no longer: `wants` or `rescan` changed.
+    /// Rest no longer: something else is asked than before.
     kick: bool,
     stop: bool,
 }
 
-impl Shared<State> {
-    fn publish(&self, put: impl FnOnce(&mut News)) {
-        let mut state = self.lock();
-        put(&mut state.news);
-        state.any = true;
-    }
-
+impl Shared<Asked> {
     /// Waits for `time`, or until something is asked for; true when it is time to end.
     fn rest(&self, time: Duration) -> bool {
-        self.wait_while(time, |state| !state.stop && !state.kick)
+        self.wait_while(time, |asked| !asked.stop && !asked.kick)
             .stop
     }
 
     /// What to do in this round.
     fn round(&self) -> (Wants, bool) {
-        let mut state = self.lock();
-        state.kick = false;
-        (state.wants, std::mem::take(&mut state.rescan))
+        let mut asked = self.lock();
+        asked.kick = false;
+        (asked.wants, std::mem::take(&mut asked.rescan))
+    }
+
+    fn want(&self, wants: Wants) {
+        self.change(|asked| {
+            let changed = std::mem::replace(&mut asked.wants, wants) != wants;
+            asked.kick |= changed;
+            changed
+        });
+    }
+}
+
+/// The newest tracing state.
+type Traced = Newest<Arc<Tracing>>;
+
+impl Aged for Arc<Tracing> {
+    fn late(&self, since_ns: u64) -> Option<Self> {
+        (self.reading_since_ns != since_ns)
+            .then(|| changed(&**self, |late| late.reading_since_ns = since_ns))
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self, other)
     }
 }
 
 /// The handle that the ticking thread holds.
 pub(super) struct Background {
-    shared: Arc<Shared<State>>,
+    loaded: Arc<Shared<Loaded>>,
+    traced: Arc<Traced>,
     cgroups: CgroupHandle,
     costs: CostThread,
+    /// Of the thread that looks at the tracing state, and of the one that sweeps cgroups.
+    asked: [Arc<Shared<Asked>>; 2],
 }
 
 impl Background {
     pub(super) fn start(options: &Options) -> Self {
-        let shared = Arc::new(Shared::<State>::default());
-        let (theirs, options) = (Arc::clone(&shared), options.clone());
         let collector = CgroupCollector::new(&options.env);
-        let cgroups = collector.handle();
-        let costs = CostThread::start(&options.env);
-        let measure = costs.handle();
-        // The name shows in stalls that a read of ours causes.
-        let started = std::thread::Builder::new()
-            .name("stalltop-reads".into())
-            .spawn(move || run(&theirs, &options, collector, &measure));
-        if started.is_err() {
-            shared.lock().loaded = true;
+        let this = Self {
+            loaded: Arc::default(),
+            traced: Arc::default(),
+            cgroups: collector.handle(),
+            costs: CostThread::start(&options.env),
+            asked: Default::default(),
+        };
+        let period = options.tick.clamp(PERIOD.0, PERIOD.1);
+        let (loaded, traced, asked) = (&this.loaded, &this.traced, &this.asked[0]);
+        let (loaded, traced, asked) = (Arc::clone(loaded), Arc::clone(traced), Arc::clone(asked));
+        let (theirs, costs) = (options.clone(), this.costs.handle());
+        let started = spawn("stalltop-traces", move || {
+            let _alive = Alive(|| trace_ends(&traced, &failed("the tracing state")));
+            load::run(&loaded, &theirs, &costs);
+            trace(&traced, &asked, period, &theirs, &costs);
+        });
+        if let Err(error) = started {
+            let why = no_thread("the tracing state", &error);
+            trace_ends(&this.traced, &why);
+            load::ends(&this.loaded, options, &why);
         }
-        Self {
-            shared,
-            cgroups,
-            costs,
+        let (handle, asked) = (this.cgroups.clone(), Arc::clone(&this.asked[1]));
+        let started = spawn("stalltop-reads", move || {
+            let _alive = Alive(|| handle.end(failed("memory cgroups")));
+            sweep(collector, &asked, period);
+        });
+        if let Err(error) = started {
+            this.cgroups.end(no_thread("memory cgroups", &error));
         }
+        this
     }
 
-    /// Where the newest state of the memory cgroups is.
-    pub(super) fn cgroups(&self) -> &CgroupHandle {
-        &self.cgroups
+    /// The newest tracing state. Never waits. `now_ns` is `CLOCK_BOOTTIME`.
+    pub(super) fn tracing(&self, now_ns: u64) -> Arc<Tracing> {
+        self.traced.get(now_ns, HANGING_NS)
+    }
+
+    /// The newest state of the memory cgroups.
+    pub(super) fn cgroups(&self, now_ns: u64) -> Reading<Arc<Cgroups>> {
+        self.cgroups.newest(now_ns)
     }
 
     /// Where what probes cost is.
@@ -121,128 +154,189 @@ impl Background {
 
     pub(super) fn read_cgroup(&self, path: Name) {
         self.cgroups.read_now(path);
-        self.shared.tell(|state| state.kick = true);
+        self.asked[1].tell(|asked| asked.kick = true);
     }
 
     pub(super) fn wants(&self, wants: Wants) {
         self.costs.want(wants.costs);
-        self.shared.change(|state| {
-            let changed = std::mem::replace(&mut state.wants, wants) != wants;
-            state.kick |= changed;
-            changed
-        });
+        for asked in &self.asked {
+            asked.want(wants);
+        }
     }
 
     pub(super) fn rescan(&self) {
         self.costs.restart();
-        self.shared
-            .tell(|state| (state.rescan, state.kick) = (true, true));
+        self.asked[0].tell(|asked| (asked.rescan, asked.kick) = (true, true));
     }
 
-    /// What is new. Never waits for the thread, but with `until` for eBPF to be loaded.
+    /// What was loaded since it was last asked. Never waits for the thread, but with `until` for
+    /// eBPF to be loaded.
     pub(super) fn news(&self, until: Option<Instant>) -> Option<News> {
-        let mut state = match until {
-            Some(until) => {
-                let time = until.saturating_duration_since(Instant::now());
-                self.shared.wait_while(time, |state| !state.loaded)
-            }
-            None => self.shared.try_lock()?,
-        };
-        std::mem::take(&mut state.any).then(|| std::mem::take(&mut state.news))
+        load::news(&self.loaded, until)
     }
 }
 
 impl Drop for Background {
-    /// Does not wait: a read that blocks cannot be cut short, and the thread holds nothing
+    /// Does not wait: a read that blocks cannot be cut short, and the threads hold nothing
     /// that outlives the process.
     fn drop(&mut self) {
-        self.shared.tell(|state| state.stop = true);
+        for asked in &self.asked {
+            asked.tell(|asked| asked.stop = true);
+        }
     }
 }
 
-/// Why there are no samples: what takes them is not attached, or nobody asked for stalls.
-fn no_samples(probes: &Probes, env: &Env) -> Reason {
-    let failed = probes.health().iter().find_map(|health| {
-        let failure = health.attached.as_ref().err()?;
-        Some(why::refused(env, health.spec, failure))
-    });
-    failed.unwrap_or(Reason::SwitchedOff {
-        option: "--stall off".into(),
-    })
+/// The name shows in stalls that a read of ours causes: 15 bytes at most.
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(run).map(drop)
 }
 
-fn run(
-    shared: &Shared<State>,
+/// There will be no more tracing states, and why.
+fn trace_ends(traced: &Traced, why: &Reason) {
+    traced.publish(Arc::new(Tracing::off(why)));
+}
+
+/// Looks at the tracing state, round by round.
+fn trace(
+    traced: &Traced,
+    asked: &Shared<Asked>,
+    period: Duration,
     options: &Options,
-    mut cgroups: CgroupCollector,
     costs: &CostHandle,
 ) {
-    let env = &options.env;
-    let symbols = Symbols::new(env);
-    let watch = stalls::Watch::new(env, &options.stalls, options.sample)
-        .naming_with(options.program.clone());
-    let stalls = if options.no_bpf {
-        let why = Reason::SwitchedOff {
-            option: "--no-bpf".into(),
-        };
-        let locks = LockHandle::off(&why);
-        shared.publish(|news| news.locks = Some(locks));
-        watch.off(&why)
-    } else {
-        let mut probes = Box::new(Probes::load(&ProbeOptions {
-            root: env.root().to_owned(),
-            thresholds: watch.thresholds(),
-            ..ProbeOptions::default()
-        }));
-        costs.measure(OwnPrograms::new(&probes));
-        let locks = LockHandle::start(Setup {
-            env: env.clone(),
-            mode: options.locks,
-            tick: options.tick,
-            samples: probes.samples().ok_or_else(|| no_samples(&probes, env)),
-            own: probes.code(),
-            symbols: symbols.share(),
-        });
-        shared.publish(|news| news.locks = Some(locks));
-        let stalls = watch.start(&mut probes, symbols.share());
-        shared.publish(|news| news.probes = Some(probes));
-        stalls
-    };
-    shared.publish(|news| news.stalls = Some(stalls));
-    shared.tell(|state| state.loaded = true);
-
-    let period = options.tick.clamp(PERIOD.0, PERIOD.1);
-    let mut tracing = TracingCollector::new(env);
+    let mut tracing = TracingCollector::new(&options.env);
     let mut rates = EventRates::default();
     if options.no_bpf {
         tracing = tracing.without_bpf(Reason::SwitchedOff {
             option: "--no-bpf".into(),
         });
     }
-    let mut published = None;
     loop {
-        let (wants, rescan) = shared.round();
+        let (wants, rescan) = asked.round();
         tracing.want(wants.tracing);
         tracing.want_rates(wants.costs);
-        let state = if rescan {
-            tracing.scan_all()
-        } else {
-            tracing.scan()
+        traced.reading(nanoseconds(ClockId::Boottime));
+        let state = match rescan {
+            true => tracing.scan_all(),
+            false => tracing.scan(),
         };
+        traced.reading(0);
         if !wants.costs {
             rates = EventRates::default();
         } else if let Some(events) = rates.advance(&state, tracing.counted_at()) {
             costs.events(events);
         }
-        if published.as_ref().is_none_or(|p| !Arc::ptr_eq(p, &state)) {
-            published = Some(Arc::clone(&state));
-            shared.publish(|news| news.tracing = Some(state));
+        traced.publish(state);
+        if asked.rest(period) {
+            return;
         }
+    }
+}
+
+/// Sweeps the memory cgroups, round by round.
+fn sweep(mut cgroups: CgroupCollector, asked: &Shared<Asked>, period: Duration) {
+    loop {
+        let (wants, _) = asked.round();
         // Unwatched, a quarter of the budget keeps the figures fresh enough.
         let share = if wants.cgroups { period } else { period / 4 };
         cgroups.sweep(cgroups.budget(share));
-        if shared.rest(period) {
+        if asked.rest(period) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+
+    use super::*;
+    use crate::env::Env;
+
+    #[test]
+    fn a_thread_that_fails_leaves_no_state_that_seems_to_be_of_now() {
+        let traced = Arc::new(Traced::default());
+        traced.publish(Arc::new(Tracing {
+            at_ns: 7,
+            kprobes: Reading::Off(Reason::NotAsked),
+            ..Tracing::default()
+        }));
+        let theirs = Arc::clone(&traced);
+        let thread = std::thread::spawn(move || {
+            let _alive = Alive(|| trace_ends(&theirs, &failed("the tracing state")));
+            std::panic::resume_unwind(Box::new("no word of it on standard error"));
+        });
+        assert!(thread.join().is_err());
+        let state = traced.get(0, HANGING_NS);
+        let why = state.bpf.reason().cloned();
+        assert_eq!(why, Some(failed("the tracing state")));
+        assert_eq!(state.tracefs.reason(), why.as_ref());
+        assert_eq!(state.kprobes.reason(), why.as_ref());
+        assert_eq!(state.perf.reason(), why.as_ref());
+    }
+
+    #[test]
+    fn a_look_that_hangs_shows_since_when() {
+        const SECOND: u64 = 1_000_000_000;
+        let traced = Traced::default();
+        let before = Arc::new(Tracing {
+            at_ns: 3,
+            ..Tracing::default()
+        });
+        traced.publish(Arc::clone(&before));
+        traced.reading(10 * SECOND);
+        assert!(Arc::ptr_eq(&traced.get(11 * SECOND, HANGING_NS), &before));
+        let late = traced.get(13 * SECOND, HANGING_NS);
+        assert_eq!((late.reading_since_ns, late.at_ns), (10 * SECOND, 3));
+        // One copy, however long it hangs.
+        assert!(Arc::ptr_eq(&traced.get(60 * SECOND, HANGING_NS), &late));
+        traced.reading(0);
+        traced.publish(Arc::clone(&before));
+        assert!(Arc::ptr_eq(&traced.get(61 * SECOND, HANGING_NS), &before));
+    }
+
+    /// Waits for a state that `is` as it shall be: as long as it takes.
+    fn until(background: &Background, is: impl Fn(&Tracing) -> bool) {
+        while !is(&background.tracing(0)) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    #[test]
+    fn a_read_of_memory_stat_that_hangs_does_not_hold_up_the_tracing_state() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path.trim_start_matches('/'));
+        let memory = "1 0 0:1 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n";
+        let mounted = at("/proc/self/mountinfo");
+        for dir in ["/proc/self", "/sys/fs/cgroup/memory", "/sys/kernel/debug"] {
+            fs::create_dir_all(at(dir)).unwrap();
+        }
+        fs::write(&mounted, memory).unwrap();
+        fs::write(at("/proc/cgroups"), "memory\t4\t1\t1\n").unwrap();
+        // Nobody writes to it: who opens it waits.
+        let stat = at("/sys/fs/cgroup/memory/memory.stat");
+        mknodat(CWD, &stat, FileType::Fifo, Mode::RWXU, 0).unwrap();
+        let background = Background::start(&Options {
+            no_bpf: true,
+            env: Env::at(root.path()),
+            ..Options::default()
+        });
+        let not_mounted = |state: &Tracing| {
+            let why = state.kprobes.reason();
+            matches!(why, Some(Reason::NotMounted { .. }))
+        };
+        until(&background, not_mounted);
+        let debugfs = "2 0 0:2 / /sys/kernel/debug rw - debugfs debugfs rw\n";
+        fs::write(&mounted, format!("{memory}{debugfs}")).unwrap();
+        background.rescan();
+        until(&background, |state| !not_mounted(state));
+        // No sweep can have ended.
+        assert_eq!(background.cgroups(0), Reading::Off(Reason::Starting));
+        // It ends.
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK;
+        while rustix::fs::open(&stat, flags, Mode::empty()).is_err() {}
     }
 }

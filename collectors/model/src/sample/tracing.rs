@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading};
+use crate::{Name, Reading, Reason};
 
 /// Everything that traces on this host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +18,24 @@ pub struct Tracing {
     /// Users of perf events without BPF (`perf record -e sched:...`), which no file lists.
     #[serde(default = "Reading::not_recorded")]
     pub perf: Reading<Vec<PerfUse>>,
+    /// The look at the host that goes on now and does not end, since when (`CLOCK_BOOTTIME`, ns);
+    /// 0 for none: the rest is what was known before it.
+    #[serde(default)]
+    pub reading_since_ns: u64,
+}
+
+impl Tracing {
+    /// Nothing of it is known, for one reason.
+    pub fn off(why: &Reason) -> Self {
+        Self {
+            at_ns: 0,
+            tracefs: Reading::Off(why.clone()),
+            kprobes: Reading::Off(why.clone()),
+            bpf: Reading::Off(why.clone()),
+            perf: Reading::Off(why.clone()),
+            reading_since_ns: 0,
+        }
+    }
 }
 
 /// A process that uses a perf event without a BPF program: found by no file of the kernel, only

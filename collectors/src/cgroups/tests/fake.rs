@@ -41,6 +41,8 @@ struct FakeDir {
     stat_ns: u64,
     procs: u64,
     subdirs: u32,
+    /// Whether the memory controller is on.
+    memory: bool,
 }
 
 impl Fake {
@@ -51,6 +53,7 @@ impl Fake {
             stat_ns,
             procs: 1,
             subdirs: 0,
+            memory: true,
         };
         if let Some(parent) = self.parent(path) {
             parent.subdirs += 1;
@@ -70,6 +73,10 @@ impl Fake {
 
     pub(crate) fn set_cost(&mut self, path: &str, stat_ns: u64) {
         self.dirs.get_mut(path).unwrap().stat_ns = stat_ns;
+    }
+
+    pub(crate) fn set_memory(&mut self, path: &str, memory: bool) {
+        self.dirs.get_mut(path).unwrap().memory = memory;
     }
 
     pub(crate) fn set_procs(&mut self, path: &str, procs: u64) {
@@ -118,6 +125,9 @@ impl Files for Fake {
     fn time(&mut self, name: &CStr, buf: &mut Vec<u8>) -> io::Result<u64> {
         let dir = self.dir()?;
         let (text, took) = match name.to_bytes() {
+            b"memory.stat" | b"memory.current" if !dir.memory => return Err(gone()),
+            b"cgroup.stat" => (format!("nr_dying_descendants {}\n", self.dying), CHEAP),
+            b"memory.current" => ("8192\n".to_owned(), CHEAP),
             b"memory.stat" => ("cache 4096\n".to_owned(), dir.stat_ns),
             b"memory.usage_in_bytes" => ("8192\n".to_owned(), CHEAP),
             b"cgroup.procs" => ("1\n".repeat(dir.procs as usize), CHEAP * dir.procs),
@@ -132,7 +142,7 @@ impl Files for Fake {
     }
 
     fn has(&mut self, _: &CStr) -> bool {
-        self.dir().is_ok()
+        self.dir().is_ok_and(|dir| dir.memory)
     }
 
     fn list(&mut self, each: &mut dyn FnMut(&CStr)) -> io::Result<()> {
@@ -174,6 +184,15 @@ impl Files for Fake {
 
 /// A v1 sweeper over a fake tree with a root and what `build` makes.
 pub(crate) fn sweeper(build: impl FnOnce(&mut Fake)) -> Sweeper<Fake> {
+    sweeper_of(MemoryVersion::V1, true, build)
+}
+
+/// The same of either version; of a part of the hierarchy where it is not `whole`.
+pub(crate) fn sweeper_of(
+    version: MemoryVersion,
+    whole: bool,
+    build: impl FnOnce(&mut Fake),
+) -> Sweeper<Fake> {
     let mut files = Fake {
         now: 1_000_000_000,
         preempted: 0,
@@ -183,10 +202,13 @@ pub(crate) fn sweeper(build: impl FnOnce(&mut Fake)) -> Sweeper<Fake> {
     files.make(".", CHEAP);
     build(&mut files);
     let place = Place {
-        layout: CgroupLayout::V1,
-        version: MemoryVersion::V1,
+        layout: match version {
+            MemoryVersion::V1 => CgroupLayout::V1,
+            MemoryVersion::V2 => CgroupLayout::V2,
+        },
+        version,
         mount: "/sys/fs/cgroup/memory".into(),
-        whole: true,
+        whole,
     };
     Sweeper::new(files, place, Arc::new(Shared::default()))
 }
@@ -195,6 +217,8 @@ pub(crate) fn sweeper(build: impl FnOnce(&mut Fake)) -> Sweeper<Fake> {
 pub(crate) fn tick(sweeper: &mut Sweeper<Fake>) -> u64 {
     let start = sweeper.files.monotonic_ns();
     sweeper.sweep(4_000_000);
+    // As for a state.
+    sweeper.count();
     let took = sweeper.files.monotonic_ns() - start;
     sweeper.files.sleep(1_000_000_000u64.saturating_sub(took));
     took

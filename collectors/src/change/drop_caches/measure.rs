@@ -139,15 +139,15 @@ pub(super) fn zombies(env: &Env) -> Reading<u64> {
 
 fn count_zombies(env: &Env) -> Result<u64, Reason> {
     let place = Place::find(env)?;
-    if place.version == MemoryVersion::V2 {
-        let path = format!("{}/cgroup.stat", place.mount);
-        let bytes = file::read(&env.path(&path))?;
-        return parse::dying(&bytes).ok_or_else(|| Reason::parse(&path, &bytes));
-    }
     if !place.whole {
         return Err(Reason::KernelDoesNotSay {
             what: "zombie cgroups to a cgroup namespace".into(),
         });
+    }
+    if place.version == MemoryVersion::V2 {
+        let path = format!("{}/cgroup.stat", place.mount);
+        let bytes = file::read(&env.path(&path))?;
+        return parse::dying(&bytes).ok_or_else(|| Reason::parse(&path, &bytes));
     }
     const PATH: &str = "/proc/cgroups";
     let bytes = file::read(&env.path(PATH))?;

@@ -34,7 +34,13 @@ impl Tracing {
         draw::section(buf, theme, area, 0, ("TRACING", &detail, &total));
         let mut pen = Pen::new(buf, theme, area, 1);
         pen.gap(1);
-        Tally::of(scene.tracing()).draw(&mut pen);
+        let state = scene.tracing();
+        if state.reading_since_ns > 0 {
+            let hanging = scene.until_ns().saturating_sub(state.reading_since_ns);
+            let late = format!("▲ as of {} ago: a look hangs · ", text::ago(hanging));
+            pen.put(&late, Role::Critical);
+        }
+        Tally::of(state).draw(&mut pen);
         let columns = Columns::of(area.width);
         let mut pen = Pen::new(buf, theme, area, 2);
         pen.gap(1)

@@ -431,6 +431,7 @@ pub(crate) fn tracing(kind: Kind) -> Tracing {
     }
     Tracing {
         at_ns: 1,
+        reading_since_ns: 0,
         perf: Reading::Value(Vec::new()),
         tracefs: Reading::Value(Tracefs {
             mount: "/sys/kernel/tracing".into(),

@@ -115,6 +115,23 @@ fn all_holders(known: Reading<()>) -> Model {
     model
 }
 
+#[test]
+fn a_look_that_hangs_says_how_old_its_figures_are() {
+    let kind = Kind::calm(4);
+    let tracing = Arc::new(Tracing {
+        reading_since_ns: BOOT_NS - 34 * S,
+        ..host::tracing(kind)
+    });
+    let mut model = Model::new();
+    model.set_header(host::header(kind));
+    for tick in 0..7 {
+        model.advance(&mut host::sample(kind, tick, &tracing));
+    }
+    let mut screen = Screen::of(model, options("night", Depth::True), 80, 24);
+    let text = screen.keys("5").text();
+    assert!(text.contains("as of 40s ago: a look hangs"), "{text}");
+}
+
 fn holders(width: u16, height: u16) -> Screen {
     let model = all_holders(Reading::Value(()));
     Screen::of(model, options("night", Depth::True), width, height)
