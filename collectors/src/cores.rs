@@ -51,6 +51,8 @@ pub struct CoresCollector {
 struct NoBpf {
     why: Reason,
     programs: Vec<ProgramHealth>,
+    /// What is attached all the same, for stalls and samples: for as long as this lives.
+    _probes: Option<Box<Probes>>,
 }
 
 /// What `/proc/stat` and softnet_stat said last of one CPU.
@@ -80,6 +82,7 @@ impl CoresCollector {
             bpf: Err(NoBpf {
                 why: Reason::Starting,
                 programs: Vec::new(),
+                _probes: None,
             }),
         }
     }
@@ -89,13 +92,19 @@ impl CoresCollector {
         self.bpf = Err(NoBpf {
             why: why.clone(),
             programs: bpf_source::no_programs(why),
+            _probes: None,
         });
     }
 
-    /// Measures with `probes` from the next tick on, as far as they are attached.
+    /// Measures with `probes` from the next tick on, as far as they are attached, and keeps them
+    /// attached.
     pub fn use_bpf(&mut self, env: &Env, probes: Probes) {
         let programs = bpf_source::program_health(env, &probes);
-        self.bpf = BpfSource::new(env, probes).map_err(|why| NoBpf { why, programs });
+        self.bpf = BpfSource::new(env, probes).map_err(|(why, probes)| NoBpf {
+            why,
+            programs,
+            _probes: Some(probes),
+        });
     }
 
     /// Fills what eBPF measures, and from `/proc` what it does not.
@@ -110,7 +119,7 @@ impl CoresCollector {
                 bpf.own(&mut out.own);
                 (bpf.hardirqs().clone(), bpf.ksoftirqd().clone())
             }
-            Err(NoBpf { why, programs }) => {
+            Err(NoBpf { why, programs, .. }) => {
                 out.cores.source = CoresSource::Proc;
                 out.cores.since_ns = 0;
                 out.cores.bpf = Reading::Off(why.clone());

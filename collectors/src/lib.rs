@@ -9,6 +9,7 @@ pub mod change;
 pub mod cores;
 pub mod costs;
 pub mod cpu_list;
+mod desk;
 pub mod doctor;
 mod duty;
 pub mod env;

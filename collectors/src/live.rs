@@ -143,7 +143,7 @@ impl Live {
     /// Says what a person looks at, so that costly readings come as often as they are worth.
     pub fn wants(&mut self, wants: Wants) {
         self.wants = wants;
-        if let Some(stalls) = &self.stalls {
+        if let Some(stalls) = &mut self.stalls {
             stalls.look_at(wants.sample);
         }
         if let Some(locks) = &self.locks {
@@ -178,7 +178,7 @@ impl Live {
             if let Some(probes) = news.probes {
                 self.cores.use_bpf(&self.env, *probes);
             }
-            if let Some(stalls) = news.stalls {
+            if let Some(mut stalls) = news.stalls {
                 stalls.look_at(self.wants.sample);
                 self.stalls = Some(stalls);
             }
@@ -210,7 +210,7 @@ impl Live {
             Some(locks) => locks.fill(out),
             None => out.locks = Reading::Off(Reason::Starting),
         }
-        if let (Some(locks), Some(stalls)) = (&self.locks, &self.stalls) {
+        if let (Some(locks), Some(stalls)) = (&self.locks, &mut self.stalls) {
             stalls.look_closer(locks.closer());
         }
         out.tracing = self.background.tracing(out.at_ns);

@@ -3,7 +3,7 @@
 //! Two threads, so that nothing that blocks holds up what must not wait (`thread`): one empties
 //! the ring buffer, holds each event for a moment until what belongs to it has come (`hold`), reads
 //! the samples around it (`watch`) and understands them; the other looks culprits up in `/proc`
-//! (`process`, and [`user_stack`] for the names of user space). Understanding is [`attribute`], which asks [`kallsyms`] for names and [`stack`]
+//! (`process`, and [`user_stack`] for the names of user space, each with a bound of time). Understanding is [`attribute`], which asks [`kallsyms`] for names and [`stack`]
 //! for what they mean, and [`merge`], which makes one row of the stalls of several CPUs with one
 //! cause: pure functions, but for the reading of `/proc/kallsyms`.
 //!

@@ -30,16 +30,18 @@ impl BpfSource {
     /// Takes over attached programs.
     ///
     /// # Errors
-    /// The reason when softirqs are not measured in full. A source that measured only part
+    /// The reason when softirqs are not measured in full, and the programs. A source that measured only part
     /// of entry, exit and raise would show the rest as 0; `/proc` is used instead.
-    pub(super) fn new(env: &Env, probes: Probes) -> Result<Self, Reason> {
+    pub(super) fn new(env: &Env, probes: Probes) -> Result<Self, (Reason, Box<Probes>)> {
         let health = program_health(env, &probes);
         let attached = |name: &str| match health.iter().find(|h| &*h.name == name) {
             Some(program) => program.attached.as_ref().map(|_| ()).map_err(Clone::clone),
             None => Err(Reason::Starting),
         };
         for name in ["softirq_exit", "softirq_entry", "softirq_raise"] {
-            attached(name)?;
+            if let Err(why) = attached(name) {
+                return Err((why, Box::new(probes)));
+            }
         }
         // Without the run queue's clock the program counts runs but not waits.
         let partial = probes

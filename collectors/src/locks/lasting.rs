@@ -7,11 +7,11 @@
 use std::time::Duration;
 
 use stalltop_model::sample::{Lasting, LockKind, LockOwner};
-use stalltop_model::{Name, Reading};
+use stalltop_model::{Name, Reading, Reason};
 use stalltop_probes::LockWait;
 use stalltop_probes::wire::lock::what;
 
-use super::owners::Owners;
+use super::owners::{Owners, Whom};
 use crate::stalls::attribute::ids;
 use crate::stalls::stack;
 
@@ -63,21 +63,27 @@ pub(super) fn group(waits: &[LockWait], ahead_ns: u64) -> Vec<Lasting> {
 
 /// Says of the first ones who waits where, and who held the lock; and what each lock is called.
 /// What is not to be had in time is as it was in the window `before`.
+///
+/// # Errors
+/// As [`Owners::ask`]: then the rest is filled all the same.
 pub(super) fn look_up(
     lasting: &mut [Lasting],
     before: &[Lasting],
     owners: &mut Owners,
     name: &mut dyn FnMut(u64) -> Reading<Name>,
-) {
+) -> Result<(), Reason> {
     let first = lasting.iter().take(LOOKED_UP);
-    let pids = first.flat_map(|l| [Some(l.pid), l.owner.as_ref().map(|o| o.pid)]);
-    let mut pids: Vec<u32> = pids.flatten().collect();
-    pids.sort_unstable();
-    pids.dedup();
-    let facts = if pids.is_empty() {
-        Vec::new()
-    } else {
-        owners.ask(pids)
+    // Whoever waits, and whoever held the lock then, ran when the wait began.
+    let whom = first.flat_map(|l| {
+        let owner = l.owner.as_ref().map(|o| (o.pid, l.since_ns));
+        [Some((l.pid, l.since_ns)), owner]
+    });
+    let mut whom: Vec<Whom> = whom.flatten().collect();
+    whom.sort_unstable();
+    whom.dedup_by_key(|(pid, _)| *pid);
+    let (facts, asked) = match owners.ask(whom) {
+        Ok(facts) => (facts, Ok(())),
+        Err(why) => (Vec::new(), Err(why)),
     };
     for of in lasting {
         let fact = |pid: u32| facts.iter().find(|fact| fact.pid == pid);
@@ -106,6 +112,7 @@ pub(super) fn look_up(
             of.name = Reading::Value(format!("of {site}").into());
         }
     }
+    asked
 }
 
 #[cfg(test)]
@@ -150,6 +157,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("42")).unwrap();
         std::fs::write(dir.path().join("42/comm"), "writer\n").unwrap();
+        let stat = format!("42 (writer) D {}0 0\n", "0 ".repeat(18));
+        std::fs::write(dir.path().join("42/stat"), stat).unwrap();
         let text = "[<0>] rwsem_down_write_slowpath+0x1/0x2\n[<0>] vm_mmap_pgoff+0x1/0x2\n";
         std::fs::write(dir.path().join("42/stack"), text).unwrap();
         let mut lasting = group(&[wait(1, 42, 100, 0), wait(2, 43, 200, 0)], 0);
@@ -158,7 +167,7 @@ mod tests {
             2 => Reading::Value("tasklist_lock".into()),
             _ => Reading::default(),
         };
-        look_up(&mut lasting, &[], &mut owners, &mut name);
+        look_up(&mut lasting, &[], &mut owners, &mut name).unwrap();
         let names: Vec<_> = lasting.iter().filter_map(|l| l.name.value()).collect();
         assert_eq!(
             names.iter().map(|n| &***n).collect::<Vec<_>>(),
@@ -169,7 +178,7 @@ mod tests {
         // Held up, it is as it was.
         let mut again = group(&[wait(1, 42, 100, 0)], 0);
         let mut nobody = Owners::new(dir.path().join("nowhere"));
-        look_up(&mut again, &lasting, &mut nobody, &mut name);
+        look_up(&mut again, &lasting, &mut nobody, &mut name).unwrap();
         assert_eq!((&*again[0].comm, again[0].frames.len()), ("writer", 2));
     }
 }

@@ -1,17 +1,16 @@
 //! Who held a lock, and who waits for one: thread ids become names and stacks, after the fact.
 //!
-//! A read of `/proc/PID/stack` may block for as long as that process holds a lock of its own
-//! (`exec_update_lock`, fs/proc/base.c). So a thread of its own reads, and a window waits for it
-//! for [`PATIENCE`] at most: what comes later belongs to nothing any more.
+//! A thread of its own reads, and a window waits for it for [`PATIENCE`] at most.
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use stalltop_model::Name;
 use stalltop_model::sample::LockStack;
+use stalltop_model::{Name, Reason};
 
+use crate::desk::Desk;
 use crate::file;
+use crate::stalls::process::{foreign, start_time};
 
 /// How long a window waits for the facts about owners.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -27,100 +26,98 @@ pub(super) struct Fact {
     pub(super) frames: Vec<Name>,
 }
 
-/// How the thread is asked, and how it answers.
-type Desk = (SyncSender<Vec<u32>>, Receiver<Vec<Fact>>);
+/// Whom to look up: a thread, and since when it is known to have run (`CLOCK_BOOTTIME`, ns).
+pub(super) type Whom = (u32, u64);
 
-/// The thread that reads, started when it is first needed.
+/// Looks threads up, on a thread of its own that is started when it is first needed.
 pub(super) struct Owners {
     proc: PathBuf,
-    thread: Option<Desk>,
-    /// Asked and not answered yet.
-    asked: bool,
+    desk: Option<Desk<Vec<Whom>, Vec<Fact>>>,
+    /// Why nobody can be looked up.
+    foreign: Option<Reason>,
 }
 
 impl Owners {
     pub(super) fn new(proc: PathBuf) -> Self {
         Self {
+            foreign: foreign(&proc),
             proc,
-            thread: None,
-            asked: false,
+            desk: None,
         }
     }
 
     /// Fills who the owners of `stacks` are; of `most` of them at most, those of the first stacks.
-    pub(super) fn fill(&mut self, stacks: &mut [LockStack], most: usize) {
-        let mut pids = Vec::new();
+    /// They ran at `at_ns` at the latest (`CLOCK_BOOTTIME`).
+    ///
+    /// # Errors
+    /// As [`Owners::ask`].
+    pub(super) fn fill(
+        &mut self,
+        stacks: &mut [LockStack],
+        most: usize,
+        at_ns: u64,
+    ) -> Result<(), Reason> {
+        let mut whom: Vec<Whom> = Vec::new();
         for owner in stacks.iter().flat_map(|stack| &stack.owners) {
-            if pids.len() < most && !pids.contains(&owner.pid) {
-                pids.push(owner.pid);
+            if whom.len() < most && !whom.contains(&(owner.pid, at_ns)) {
+                whom.push((owner.pid, at_ns));
             }
         }
-        if pids.is_empty() {
-            return;
-        }
-        for fact in self.ask(pids) {
+        for fact in self.ask(whom)? {
             let owners = stacks.iter_mut().flat_map(|stack| &mut stack.owners);
             for owner in owners.filter(|owner| owner.pid == fact.pid) {
                 owner.comm = Name::clone(&fact.comm);
                 owner.frames.clone_from(&fact.frames);
             }
         }
+        Ok(())
     }
 
-    /// Looks threads up; gives nothing where that takes longer than a window can wait.
-    pub(super) fn ask(&mut self, pids: Vec<u32>) -> Vec<Fact> {
-        if self.thread.is_none() {
-            self.thread = start(self.proc.clone());
+    /// Looks threads up. Those that are gone are left out, and those whose number another thread has
+    /// since.
+    ///
+    /// # Errors
+    /// Numbers say nothing here; or it takes longer than a window can wait.
+    pub(super) fn ask(&mut self, whom: Vec<Whom>) -> Result<Vec<Fact>, Reason> {
+        if let Some(why) = &self.foreign {
+            return Err(why.clone());
         }
-        let Some((ask, answers)) = &self.thread else {
-            return Vec::new();
-        };
-        if self.asked {
-            // Of an earlier window; while there is none, the thread is held up.
-            match answers.try_recv() {
-                Ok(_) => self.asked = false,
-                Err(_) => return Vec::new(),
-            }
+        if whom.is_empty() {
+            return Ok(Vec::new());
         }
-        if ask.try_send(pids).is_err() {
-            return Vec::new();
+        if self.desk.is_none() {
+            let proc = self.proc.clone();
+            let tick_ns = 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1);
+            let look = move |whom: Vec<Whom>| -> Vec<Fact> {
+                let facts = whom.into_iter();
+                facts
+                    .filter_map(|whom| fact(&proc, whom, tick_ns))
+                    .collect()
+            };
+            self.desk = Desk::start("stalltop-owners", look).ok();
         }
-        match answers.recv_timeout(PATIENCE) {
-            Ok(facts) => facts,
-            Err(RecvTimeoutError::Timeout) => {
-                self.asked = true;
-                Vec::new()
-            }
-            Err(RecvTimeoutError::Disconnected) => Vec::new(),
-        }
+        let answer = self.desk.as_mut().and_then(|desk| desk.ask(whom, PATIENCE));
+        answer.ok_or_else(|| Reason::Busy {
+            by: "whoever holds up reads of threads in /proc".into(),
+        })
     }
 }
 
-fn start(proc: PathBuf) -> Option<Desk> {
-    let (ask, asked) = sync_channel::<Vec<u32>>(1);
-    let (answer, answers) = sync_channel(1);
-    let thread = std::thread::Builder::new().name("stalltop-owners".into());
-    let started = thread.spawn(move || {
-        for pids in asked {
-            let facts = pids.into_iter().map(|pid| fact(&proc, pid)).collect();
-            if answer.send(facts).is_err() {
-                return;
-            }
-        }
-    });
-    started.ok().map(|_| (ask, answers))
-}
-
-fn fact(proc: &std::path::Path, pid: u32) -> Fact {
+/// What is known of a thread; `None` where there is none that ran then.
+fn fact(proc: &Path, (pid, at_ns): Whom, tick_ns: u64) -> Option<Fact> {
     let folder = proc.join(pid.to_string());
-    let read = |name: &str| file::read(&folder.join(name)).unwrap_or_default();
-    let comm = read("comm");
+    let read = |name: &str| file::read(&folder.join(name)).ok();
+    let start = start_time(&read("stat")?)?;
+    if start.saturating_mul(tick_ns) > at_ns {
+        return None;
+    }
+    let comm = read("comm")?;
     let comm = comm.strip_suffix(b"\n").unwrap_or(&comm);
-    Fact {
+    Some(Fact {
         pid,
         comm: String::from_utf8_lossy(&comm[..comm.len().min(64)]).into(),
-        frames: frames(&read("stack")),
-    }
+        frames: frames(&read("stack").unwrap_or_default()),
+    })
 }
 
 /// The functions of a `/proc/PID/stack`: `[<0>] pipe_read+0x1a2/0x4e0`, with the module in
@@ -168,6 +165,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("42")).unwrap();
         std::fs::write(dir.path().join("42/comm"), "writer\n").unwrap();
+        // It started at 100 s.
+        let stat = format!("42 (a) b) R {}10000 0\n", "0 ".repeat(18));
+        std::fs::write(dir.path().join("42/stat"), stat).unwrap();
         std::fs::write(dir.path().join("42/stack"), "[<0>] pipe_write+0x1/0x2\n").unwrap();
         let owner = |pid| LockOwner {
             pid,
@@ -176,12 +176,27 @@ mod tests {
             frames: Vec::new(),
         };
         let mut stacks = [stack(vec![owner(42), owner(43)])];
-        Owners::new(dir.path().to_owned()).fill(&mut stacks, 8);
+        let mut owners = Owners::new(dir.path().to_owned());
+        // Then it was another one's number.
+        assert_eq!(owners.ask(vec![(42, 99_999_999_999)]), Ok(Vec::new()));
+        assert_eq!(owners.fill(&mut stacks, 8, 100_000_000_000), Ok(()));
         let [known, gone] = &stacks[0].owners[..] else {
             panic!("two");
         };
         assert_eq!((&*known.comm, &*known.frames[0]), ("writer", "pipe_write"));
         assert!(gone.comm.is_empty() && gone.frames.is_empty());
+    }
+
+    #[test]
+    fn numbers_of_another_namespace_name_nobody() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("self/ns")).unwrap();
+        std::os::unix::fs::symlink("pid:[4026532000]", dir.path().join("self/ns/pid")).unwrap();
+        std::fs::create_dir(dir.path().join("42")).unwrap();
+        std::fs::write(dir.path().join("42/comm"), "another\n").unwrap();
+        let why = Owners::new(dir.path().to_owned()).ask(vec![(42, u64::MAX)]);
+        let why = why.unwrap_err().to_string();
+        assert!(why.contains("PID namespace"), "{why}");
     }
 
     fn stack(owners: Vec<LockOwner>) -> LockStack {

@@ -16,8 +16,13 @@ use stalltop_model::{Name, Reading, Reason};
 use super::watch::unnamed;
 use crate::env::Env;
 
-/// Between two readings of the file at least: it takes a tenth of a second.
+/// Between two readings of the file at least: it takes a tenth of a second. Twice as long each time
+/// that nothing was found, up to `SELDOM`.
 const AGAIN: Duration = Duration::from_secs(30);
+const SELDOM: Duration = Duration::from_secs(960);
+/// How far from the kernel's variables those of its modules are at the most (`module_alloc`,
+/// arch/arm64/kernel/module.c; on other architectures they are nearer).
+const MODULES: u64 = 2 << 30;
 /// Locks that are remembered; then all are forgotten.
 const MAX_KNOWN: usize = 4096;
 /// How far behind a variable's symbol a lock in it may be. The largest that have locks are hash
@@ -30,11 +35,12 @@ const VARIABLES: usize = 2_000;
 /// What has no name.
 const MADE: &str = "the names of locks that were made while it ran";
 
-/// What the file says of some addresses, and how many variables it has.
+/// What the file says of some addresses, how many variables it has, and where: the first and the last.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Found {
     names: Vec<(u64, Option<Name>)>,
     variables: usize,
+    span: Option<(u64, u64)>,
 }
 
 /// Names of locks, as far as they were looked up.
@@ -44,6 +50,10 @@ pub(super) struct Statics {
     wanted: Vec<u64>,
     reading: Option<Receiver<io::Result<Found>>>,
     read: Option<Instant>,
+    /// Not before so long after that.
+    again: Duration,
+    /// Where variables are, once the file was read.
+    span: Option<(u64, u64)>,
     /// Why no lock has a name.
     off: Option<Reason>,
 }
@@ -56,6 +66,8 @@ impl Statics {
             wanted: Vec::new(),
             reading: None,
             read: None,
+            again: AGAIN,
+            span: None,
             off: None,
         }
     }
@@ -63,7 +75,7 @@ impl Statics {
     /// The name of the variable that a lock is in, or why it has none. Asks for it where that is
     /// not known yet.
     pub(super) fn name(&mut self, lock: u64) -> Reading<Name> {
-        if !may_be_variable(lock) {
+        if !may_be_variable(lock) || !self.span.is_none_or(|span| is_near(span, lock)) {
             return unnamed(MADE);
         }
         if let Some(why) = &self.off {
@@ -96,7 +108,7 @@ impl Statics {
         }
         let due = self
             .read
-            .is_none_or(|read| now.saturating_duration_since(read) >= AGAIN);
+            .is_none_or(|read| now.saturating_duration_since(read) >= self.again);
         if self.off.is_some() || self.wanted.is_empty() || !due {
             return;
         }
@@ -121,6 +133,15 @@ impl Statics {
             });
             return;
         }
+        let any = found.names.iter().any(|(_, name)| name.is_some());
+        self.again = if any {
+            AGAIN
+        } else {
+            (self.again * 2).min(SELDOM)
+        };
+        self.span = found.span;
+        self.wanted
+            .retain(|lock| found.span.is_none_or(|span| is_near(span, *lock)));
         if self.known.len() + found.names.len() > MAX_KNOWN {
             self.known.clear();
         }
@@ -134,6 +155,13 @@ fn may_be_variable(lock: u64) -> bool {
     !cfg!(target_arch = "x86_64") || lock >= 0xffff_ffff_8000_0000
 }
 
+/// Whether a lock is where the kernel and its modules are. What was made while it ran is elsewhere, on
+/// arm64, too: there the memory that the kernel hands out is in the lower half of its addresses
+/// (Documentation/arch/arm64/memory.rst).
+fn is_near((first, last): (u64, u64), lock: u64) -> bool {
+    lock >= first.saturating_sub(MODULES) && lock <= last.saturating_add(MODULES)
+}
+
 fn read(path: &Path, wanted: &[u64]) -> io::Result<Found> {
     let file = std::fs::File::open(path)?;
     find(BufReader::with_capacity(64 << 10, file), wanted)
@@ -144,6 +172,7 @@ fn read(path: &Path, wanted: &[u64]) -> io::Result<Found> {
 fn find(mut lines: impl BufRead, wanted: &[u64]) -> io::Result<Found> {
     let mut nearest: Vec<Option<(u64, bool, Name)>> = vec![None; wanted.len()];
     let mut variables = 0;
+    let mut span: Option<(u64, u64)> = None;
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -154,6 +183,11 @@ fn find(mut lines: impl BufRead, wanted: &[u64]) -> io::Result<Found> {
             continue;
         };
         variables += usize::from(variable);
+        // What a CPU has of its own counts from 0 on some.
+        if variable && address >> 63 == 1 {
+            let (first, last) = span.unwrap_or((address, address));
+            span = Some((first.min(address), last.max(address)));
+        }
         // Those at or behind the symbol, as far as it can reach.
         let first = wanted.partition_point(|lock| *lock < address);
         for (lock, nearest) in wanted[first..].iter().zip(&mut nearest[first..]) {
@@ -176,6 +210,7 @@ fn find(mut lines: impl BufRead, wanted: &[u64]) -> io::Result<Found> {
     Ok(Found {
         names: names.collect(),
         variables,
+        span,
     })
 }
 
@@ -255,6 +290,41 @@ garbage \u{1b}[2J
                 None
             ]
         );
+    }
+
+    #[test]
+    fn what_was_made_while_it_ran_is_not_looked_for() {
+        // An arm64 kernel, its modules behind it, memory that it hands out, and a CPU's own.
+        let span = (0xffff_8000_8200_0000, 0xffff_8000_8300_0000);
+        for (lock, near) in [
+            (0xffff_8000_8200_1000, true),
+            (0xffff_8000_7a20_1000, true),
+            (0xffff_0000_1234_5678, false),
+            (0xffff_8001_1234_5678, false),
+            (0x1000, false),
+        ] {
+            assert_eq!(is_near(span, lock), near, "{lock:x}");
+        }
+        let text = "0000000000001000 D cpu_own\nffff800082000000 d one\nffff800083000000 B last\n";
+        assert_eq!(find(text.as_bytes(), &[]).unwrap().span, Some(span));
+    }
+
+    #[test]
+    fn in_vain_it_is_looked_for_less_and_less_often() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut statics = Statics::new(&Env::at(dir.path()));
+        let found = |names| Found {
+            names,
+            variables: VARIABLES,
+            span: None,
+        };
+        let nothing = || found(vec![(1, None)]);
+        for seconds in [60, 120, 240, 480, 960, 960] {
+            statics.take(nothing());
+            assert_eq!(statics.again.as_secs(), seconds);
+        }
+        statics.take(found(vec![(1, None), (2, Some("lock".into()))]));
+        assert_eq!(statics.again, AGAIN);
     }
 
     #[test]

@@ -1,28 +1,24 @@
 //! What is done in a window: watch, read, name. No thread: [`Watcher`] is told when.
 
-use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::thread::sched_getaffinity;
 use rustix::time::ClockId;
 use stalltop_model::sample::{Hidden, Lasting, LockKind, LockWatch, Locks, ProgramHealth};
 use stalltop_model::{Name, Reading, Reason};
-use stalltop_probes::sys::load;
 use stalltop_probes::wire::lock::EVERY;
 use stalltop_probes::{
-    Failure, LOCK_CONTENTION, LockCounts, LockOptions, LockTracer, LockWait, Samples, StackSample,
-    Step,
+    Failure, LOCK_CONTENTION, LockCounts, LockOptions, LockTracer, LockWait, Samples, Step,
 };
 
-use super::closer::Closer;
 use super::contend::contend;
 use super::governor::LocksMode;
 use super::hidden::{Machine, hidden};
 use super::lasting;
-use super::long::Long;
+use super::meter::Meter;
 use super::names::Code;
 use super::owners::Owners;
-use super::share::{Counting, Known};
+use super::sampled::Sampled;
 use super::statics::Statics;
 use super::window::Naming;
 use crate::cores::why;
@@ -34,19 +30,10 @@ use crate::stalls::kallsyms::Symbols;
 
 /// What a wait costs as long as that is not measured, ns.
 const ASSUMED_NS: u64 = 200;
-/// For how long run time is measured, and how often.
-const METER: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(60));
-/// How soon again where it was dear.
-const AGAIN: Duration = Duration::from_millis(500);
-/// From one to the next at least where the rate of waits has become another.
-const METER_SOON: Duration = Duration::from_secs(5);
-/// Waits in a window from which on it is worth to measure what they cost.
-const METERED: u64 = 100;
-/// Samples of a window that are looked at while nobody looks, of all CPUs together: 2 % is then
-/// told from 4 %.
-const UNWATCHED: u64 = 600;
 /// Owners looked up in a window while a person looks, and else.
 const OWNERS: (usize, usize) = (16, 4);
+/// Windows in a row in which the program is tried to be attached.
+const ATTEMPTS: u32 = 5;
 /// The first kernel with the tracepoints.
 const TRACEPOINTS: KernelVersion = KernelVersion(5, 19);
 /// The tracepoint as people write it.
@@ -63,45 +50,26 @@ pub(super) struct OwnProgram {
 pub(super) struct Watcher {
     env: Env,
     tracer: Result<Box<LockTracer>, Reason>,
-    samples: Result<Samples, Reason>,
+    /// How often in a row it could not be attached.
+    failed: Failures,
+    sampled: Sampled,
     symbols: Symbols,
     statics: Statics,
     owners: Owners,
     naming: Naming,
-    known: Known,
     /// Waits that lasted at the end of the last window.
     lasting: Vec<Lasting>,
-    counting: Counting,
-    closer: Closer,
-    look: CloserLook,
     counts: LockCounts,
-    /// Number of the newest sample of each CPU that was read.
-    seen: Vec<u64>,
     waits: Vec<LockWait>,
-    buf: Vec<StackSample>,
     /// Whether stacks come faster than the ring holds in a second.
     many: bool,
     hidden: Reading<Vec<Hidden>>,
-    tick_hz: Option<u32>,
     window: u64,
     /// End of the last window.
     last_ns: u64,
     overflowed: u64,
     meter: Meter,
     program: OwnProgram,
-}
-
-/// Measures what a run of the program takes, in short windows of the kernel's statistics.
-struct Meter {
-    ns_per_run: Option<u64>,
-    /// From when on waits are to be long, by that.
-    long: Long,
-    next: Instant,
-    /// Waits of the window in which it was measured: at rates far from that a run costs other
-    /// than it did (caches are cold, or warm).
-    at_waits: u64,
-    /// The statistics, run time and runs when they were switched on, and when.
-    on: Option<(OwnedFd, (u64, u64), Instant)>,
 }
 
 impl Watcher {
@@ -127,7 +95,7 @@ impl Watcher {
             Ok(_) => Reading::Off(Reason::NotAsked),
             Err(why) => Reading::Off(why.clone()),
         };
-        let (mut naming, mut known) = (Naming::default(), Known::default());
+        let mut naming = Naming::default();
         if let Ok(tracer) = &tracer {
             // Where it is hidden, the tracepoint's own frames tell.
             let code = tracer.code().unwrap_or_default();
@@ -135,53 +103,35 @@ impl Watcher {
             naming.recorded_by(Code::of(code));
             symbols.program_came();
         }
-        known.own(Code::of(own));
-        let cpus = samples.as_ref().map_or(0, Samples::possible);
-        // What was sampled before is not of our first window.
-        let newest = |cpu| samples.as_ref().map_or(0, |samples| samples.newest(cpu));
         Self {
-            seen: (0..cpus).map(newest).collect(),
             program: OwnProgram {
                 health: program(attached),
                 spent_ns: 0,
             },
             tracer,
-            samples,
+            failed: Failures::default(),
+            sampled: Sampled::new(samples, Code::of(own)),
             symbols,
             statics: Statics::new(env),
             owners: Owners::new(env.path("/proc")),
             naming,
-            known,
             lasting: Vec::new(),
-            counting: Counting::default(),
-            closer: Closer::default(),
-            look: CloserLook::default(),
             counts: LockCounts::default(),
             waits: Vec::new(),
-            buf: Vec::new(),
             many: false,
             hidden,
-            tick_hz: host::tick_hz(),
             window: 0,
             last_ns: nanoseconds(ClockId::Boottime),
             overflowed: 0,
-            meter: Meter {
-                ns_per_run: None,
-                long: Long::new(long_ns),
-                at_waits: 0,
-                next: Instant::now() + Duration::from_secs(2),
-                on: None,
-            },
+            meter: Meter::new(long_ns),
             env: env.clone(),
         }
     }
 
     /// Why there is nothing to see at all, if there is not.
     pub(super) fn nothing(&self) -> Option<&Reason> {
-        match (&self.tracer, &self.samples) {
-            (Err(why), Err(_)) => Some(why),
-            _ => None,
-        }
+        let why = self.tracer.as_ref().err();
+        why.filter(|_| !self.sampled.is_on())
     }
 
     /// Our program.
@@ -191,13 +141,13 @@ impl Watcher {
 
     /// Where the sampler is to look closer, and until when.
     pub(super) fn closer(&self) -> CloserLook {
-        self.look
+        self.sampled.closer()
     }
 
     /// How long one may sleep until [`Watcher::drain`]: the rings are overwritten.
     pub(super) fn step(&self, looked_at: bool) -> Duration {
-        if self.meter.on.is_some() {
-            METER.0
+        if let Some(step) = self.meter.step() {
+            step
         } else if looked_at || self.many {
             Duration::from_millis(250)
         } else {
@@ -205,7 +155,8 @@ impl Watcher {
         }
     }
 
-    /// Attaches the program where there is one; gives whether it is.
+    /// Attaches the program where there is one; gives whether it is. Where it cannot be attached it
+    /// is tried again in the next windows: the kernel may still be busy with the last one.
     pub(super) fn attach(&mut self) -> bool {
         let Ok(tracer) = &mut self.tracer else {
             return false;
@@ -213,10 +164,14 @@ impl Watcher {
         if let Err(failure) = tracer.attach() {
             let why = refused(&self.env, &failure);
             self.program.health.attached = Reading::Off(why.clone());
-            self.hidden = Reading::Off(why.clone());
-            self.tracer = Err(why);
+            if self.failed.are_final() {
+                self.hidden = Reading::Off(why.clone());
+                self.tracer = Err(why);
+            }
             return false;
         }
+        self.failed = Failures::default();
+        self.program.health.attached = Reading::Value(tracer.program_id());
         self.meter.begin(tracer, self.counts.total().count);
         true
     }
@@ -262,25 +217,7 @@ impl Watcher {
             self.naming
                 .add(&self.waits, long_ns, until_ns, &mut self.symbols);
         }
-        let Ok(samples) = &mut self.samples else {
-            return;
-        };
-        let most = if looked_at {
-            samples.slots()
-        } else {
-            (UNWATCHED / u64::from(samples.possible().max(1))).max(8)
-        };
-        for (cpu, seen) in (0..).zip(&mut self.seen) {
-            let newest = samples.newest(cpu);
-            if newest == *seen {
-                continue;
-            }
-            *seen = (*seen).max(newest.saturating_sub(most));
-            self.buf.clear();
-            samples.newer(cpu, seen, &mut self.buf);
-            self.counting
-                .count(cpu, &self.buf, &mut self.known, &mut self.symbols);
-        }
+        self.sampled.drain(looked_at, &mut self.symbols);
     }
 
     /// Ends a window. Gives it, and what watching cost meanwhile, as a part of one CPU; none
@@ -301,14 +238,8 @@ impl Watcher {
             ..Locks::default()
         };
         out.watch.hidden.clone_from(&self.hidden);
-        let busy = self.counting.busy();
-        out.share = match &self.samples {
-            Ok(_) => Reading::Value(self.counting.finish(self.tick_hz, &self.known)),
-            Err(why) => Reading::Off(why.clone()),
-        };
-        self.look = self
-            .closer
-            .next(until_ns, looked_at, out.share.value(), &busy);
+        out.share = self.sampled.finish(until_ns, looked_at);
+        out.watch.owners = Reading::Value(());
         let cost = match &mut self.tracer {
             Ok(tracer) => {
                 let long_ns = tracer.long_ns();
@@ -321,7 +252,11 @@ impl Watcher {
                 tracer.lasting(lasting::LEAST, &mut self.waits);
                 out.lasting = lasting::group(&self.waits, at_ns.saturating_sub(until_ns));
                 let mut name = |lock| statics.name(lock);
-                lasting::look_up(&mut out.lasting, &self.lasting, &mut self.owners, &mut name);
+                let asked =
+                    lasting::look_up(&mut out.lasting, &self.lasting, &mut self.owners, &mut name);
+                if let Err(why) = asked {
+                    out.watch.owners = Reading::Off(why);
+                }
                 self.lasting.clone_from(&out.lasting);
                 statics.poll(Instant::now());
                 out.measured_ns = counts.measured_ns;
@@ -334,17 +269,18 @@ impl Watcher {
                 out.watch.every = EVERY as u32;
                 out.watch.missed = missed(tracer, runs.nested);
                 let total = counts.total().count;
-                let ns = self.meter.ns_per_run.map_or(ASSUMED_NS, |ns| 2 * ns);
-                out.watch.ns_per_wait = match self.meter.ns_per_run {
+                let measured_ns = self.meter.ns_per_run();
+                let ns = measured_ns.map_or(ASSUMED_NS, |ns| 2 * ns);
+                out.watch.ns_per_wait = match measured_ns {
                     Some(ns) => Reading::Value(2 * ns),
                     None => Reading::Off(Reason::NotSampled {
                         what: "what a wait costs".into(),
                     }),
                 };
-                self.program.spent(runs, ns / 2, self.meter.ns_per_run);
+                self.program.spent(runs, ns / 2, measured_ns);
                 // From the next window on: in this one all were told apart as they were.
-                if self.meter.long.ns() != long_ns {
-                    tracer.set_long_ns(self.meter.long.ns());
+                if self.meter.long_ns() != long_ns {
+                    tracer.set_long_ns(self.meter.long_ns());
                 }
                 let measured = counts.measured_ns;
                 (measured > 0).then(|| (total * ns) as f64 / measured as f64)
@@ -355,8 +291,22 @@ impl Watcher {
             }
         };
         let most = if looked_at { OWNERS.0 } else { OWNERS.1 };
-        self.owners.fill(&mut out.stacks, most);
+        if let Err(why) = self.owners.fill(&mut out.stacks, most, at_ns) {
+            out.watch.owners = Reading::Off(why);
+        }
         (out, cost)
+    }
+}
+
+/// Failures to attach, in a row.
+#[derive(Debug, Default)]
+struct Failures(u32);
+
+impl Failures {
+    /// Counts one more; gives whether it is no use to try again.
+    fn are_final(&mut self) -> bool {
+        self.0 += 1;
+        self.0 >= ATTEMPTS
     }
 }
 
@@ -454,65 +404,20 @@ impl OwnProgram {
     }
 }
 
-/// How long (ns) and how often the program ran while statistics were on.
-fn run_time(tracer: &LockTracer) -> std::io::Result<(u64, u64)> {
-    let counters = tracer.counters()?;
-    Ok((counters.run_time_ns, counters.run_cnt))
-}
-
-impl Meter {
-    /// Switches statistics on where it is time to, and there is something to measure.
-    fn begin(&mut self, tracer: &LockTracer, waits: u64) {
-        let moved = waits / 4 > self.at_waits || waits < self.at_waits / 4;
-        let soon = moved && Instant::now() + METER.1 >= self.next + METER_SOON;
-        let due = waits >= METERED && (soon || Instant::now() >= self.next);
-        if !due || self.on.is_some() || !tracer.is_attached() {
-            return;
-        }
-        self.next = Instant::now() + METER.1;
-        if moved {
-            self.ns_per_run = None;
-        }
-        self.at_waits = waits;
-        if let Ok(statistics) = load::enable_run_time_stats()
-            && let Ok(before) = run_time(tracer)
-        {
-            self.on = Some((statistics, before, Instant::now()));
-        }
-    }
-
-    /// Switches them off, and takes in what they say.
-    fn end(&mut self, tracer: Result<&LockTracer, &Reason>) {
-        let Some((statistics, before, since)) = self.on.take() else {
-            return;
-        };
-        drop(statistics);
-        if since.elapsed() < METER.0 / 2 {
-            return;
-        }
-        let Some(after) = tracer.ok().and_then(|tracer| run_time(tracer).ok()) else {
-            return;
-        };
-        let (ns, runs) = (
-            after.0.saturating_sub(before.0),
-            after.1.saturating_sub(before.1),
-        );
-        if runs >= METERED / 2 {
-            let new = ns / runs;
-            self.ns_per_run = Some(self.ns_per_run.map_or(new, |old| (old + new) / 2));
-            let long_ns = self.long.ns();
-            if self.long.measured(2 * new) {
-                self.next = Instant::now() + AGAIN;
-            }
-            if self.long.ns() != long_ns {
-                // With fewer stacks it costs less.
-                self.ns_per_run = None;
-            }
-        }
-    }
-}
-
 /// A name that needs no table: why a lock has none.
 pub(super) fn unnamed(what: &str) -> Reading<Name> {
     Reading::Off(Reason::KernelDoesNotSay { what: what.into() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_or_two_are_not_the_end() {
+        let mut failures = Failures::default();
+        let mut fail = |times: u32| (0..times).filter(|_| failures.are_final()).count();
+        assert_eq!(fail(ATTEMPTS - 1), 0);
+        assert_eq!(fail(1), 1);
+    }
 }

@@ -18,18 +18,8 @@ const PROGRAMS: [&[&str]; 5] = [
     &["hrtimer_expire_entry", "sched_switch"],
 ];
 
-/// Programs without which all are detached, as the figures of the cores then come from `/proc`
-/// (`cores`).
-const ALL_OR_NONE: [&str; 3] = ["softirq_exit", "softirq_entry", "softirq_raise"];
-
 /// From when on each kind is a stall, or why it is not watched.
 pub(crate) fn watched(env: &Env, health: &[Health], thresholds: &Thresholds) -> [Reading<u64>; 5] {
-    let detached = ALL_OR_NONE
-        .iter()
-        .find_map(|program| lack(env, health, program));
-    if let Some(reason) = detached {
-        return none(thresholds, &reason);
-    }
     std::array::from_fn(|kind| {
         let lack = PROGRAMS[kind]
             .iter()
@@ -116,8 +106,9 @@ mod tests {
         assert_eq!(on("sched_switch", &default), [MS, MS, None, MS, None]);
         let no_tick = on("hrtimer_expire_entry", &default);
         assert_eq!(no_tick, [MS, MS, MS, None, None]);
-        // Then all are detached.
-        assert_eq!(on("softirq_raise", &default), [None; 5]);
+        // What the tick sees does not depend on softirqs.
+        let no_raise = on("softirq_raise", &default);
+        assert_eq!(no_raise, [None, MS, None, MS, MS]);
     }
 
     #[test]

@@ -1,20 +1,29 @@
 //! Who a culprit is, looked up after the fact in `/proc`: nothing is stopped, and every read
 //! is bounded. A process that has ended by then keeps the comm that the kernel side saw.
+//!
+//! In a storm just the files that are read here are what is held up: [`Processes`] waits for a
+//! [`Reader`] for [`PATIENCE`] at most, and for none while an earlier culprit holds it up.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::time::ClockId;
 use stalltop_model::sample::{Culprit, Stall};
 use stalltop_model::{Name, Reading, Reason};
 
 use super::user_stack::UserStacks;
+use crate::desk::Desk;
 use crate::file;
+use crate::own::nanoseconds;
 use crate::owner;
 use crate::tracing::holders::INIT_PID_NS;
 
 /// Descriptors of a process that are looked at for the file that it read.
 const DESCRIPTORS: usize = 256;
+/// How long a stall waits for the facts about its culprit.
+const PATIENCE: Duration = Duration::from_millis(75);
 /// The most that is read of one file of `/proc`, bytes.
 const LONGEST: u64 = 16 * 1024;
 
@@ -28,32 +37,64 @@ const READS: &[(&str, libc::c_long)] = &[
     ("getdents64", libc::SYS_getdents64),
 ];
 
+/// Why process ids of the kernel's side say nothing here: `/proc` has other numbers.
+pub(crate) fn foreign(proc: &Path) -> Option<Reason> {
+    let namespace = std::fs::read_link(proc.join("self/ns/pid"));
+    let foreign = namespace.is_ok_and(|ns| ns.as_os_str() != INIT_PID_NS);
+    foreign.then(|| Reason::Refused {
+        what: "a process by its number on the host".into(),
+        why: "stalltop runs in a PID namespace of its own (--pid=host lifts that)".into(),
+    })
+}
+
+/// When a stall ended (`CLOCK_BOOTTIME`, ns), and its culprit.
+type Question = (u64, Culprit);
+/// The culprit with what was found, and the CPU time of the thread that looked so far, ns.
+type Answer = (Culprit, u64);
+
 /// Looks processes up below a root.
 pub(crate) struct Processes {
+    desk: Result<Desk<Question, Answer>, Reason>,
+    namer: Option<UserStacks>,
+    foreign: Option<Reason>,
+    /// CPU time of the thread that reads, ns.
+    spent_ns: u64,
+}
+
+/// Reads `/proc`, on a thread of its own.
+struct Reader {
     proc: PathBuf,
     clock_tick_ns: u64,
-    namer: Option<UserStacks>,
-    /// Why process ids of the kernel's side say nothing here: `/proc` has other numbers.
-    foreign: Option<Reason>,
 }
 
 impl Processes {
     /// `proc` is where procfs is; `program` stalltop's own binary, which names user stacks.
     pub(crate) fn new(proc: PathBuf, program: Option<PathBuf>) -> Self {
-        let namespace = std::fs::read_link(proc.join("self/ns/pid"));
-        let foreign = namespace.is_ok_and(|ns| ns.as_os_str() != INIT_PID_NS);
+        let foreign = foreign(&proc);
+        let reader = Reader::new(proc);
+        let look = move |(at_ns, mut culprit): Question| {
+            reader.look(at_ns, &mut culprit);
+            (culprit, nanoseconds(ClockId::ThreadCPUTime))
+        };
+        // The name shows in stalls that are ours.
+        let desk = Desk::start("stalltop-proc", look).map_err(|error| Reason::Refused {
+            what: "a thread that reads /proc".into(),
+            why: error.to_string().into(),
+        });
         Self {
-            foreign: foreign.then(|| Reason::Refused {
-                what: "a process by its number on the host".into(),
-                why: "stalltop runs in a PID namespace of its own (--pid=host lifts that)".into(),
-            }),
-            proc,
+            desk,
+            foreign,
             namer: program.map(UserStacks::new),
-            clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
+            spent_ns: 0,
         }
     }
 
-    /// Adds what `/proc` tells of the culprit.
+    /// CPU time that reading took so far, ns: as of the last culprit that was looked up in time.
+    pub(super) fn spent_ns(&self) -> u64 {
+        self.spent_ns
+    }
+
+    /// Adds what `/proc` tells of the culprit, where it does so in time.
     pub(super) fn look(&mut self, stall: &mut Stall) {
         let at_ns = stall.at_ns;
         let Reading::Value(culprit) = &mut stall.culprit else {
@@ -65,16 +106,43 @@ impl Processes {
             } else {
                 "whose time the idle loop takes"
             };
-            let why = Reason::KernelDoesNotSay { what: what.into() };
-            culprit.owner = Reading::Off(why.clone());
-            culprit.cgroup = Reading::Off(why);
-            return;
+            return unknown(culprit, &Reason::KernelDoesNotSay { what: what.into() });
         }
         if let Some(why) = &self.foreign {
-            culprit.owner = Reading::Off(why.clone());
-            culprit.cgroup = Reading::Off(why.clone());
-            return;
+            return unknown(culprit, why);
         }
+        let desk = match &mut self.desk {
+            Ok(desk) => desk,
+            Err(why) => return unknown(culprit, why),
+        };
+        let Some((found, spent_ns)) = desk.ask((at_ns, culprit.clone()), PATIENCE) else {
+            let by = "whoever holds up reads of processes in /proc".into();
+            return unknown(culprit, &Reason::Busy { by });
+        };
+        *culprit = found;
+        self.spent_ns = spent_ns;
+        if let (Some(namer), Reading::Value(_)) = (&mut self.namer, &culprit.owner) {
+            namer.name_stack(culprit.tgid, &culprit.comm, &mut culprit.user_stack);
+        }
+    }
+}
+
+/// Says why nothing is known of a culprit but what the kernel side saw.
+fn unknown(culprit: &mut Culprit, why: &Reason) {
+    culprit.cgroup = Reading::Off(why.clone());
+    culprit.owner = Reading::Off(why.clone());
+}
+
+impl Reader {
+    fn new(proc: PathBuf) -> Self {
+        Self {
+            proc,
+            clock_tick_ns: 1_000_000_000 / rustix::param::clock_ticks_per_second().max(1),
+        }
+    }
+
+    /// Adds what `/proc` tells of the culprit of a stall that ended then.
+    fn look(&self, at_ns: u64, culprit: &mut Culprit) {
         let task = self.task(culprit);
         let found = self.same_process(&task, at_ns).and_then(|()| {
             let text = bounded(&task.join("cgroup"))
@@ -86,9 +154,6 @@ impl Processes {
                 culprit.cgroup = Reading::Value(owner.cgroup.clone());
                 culprit.owner = Reading::Value(owner);
                 culprit.file = self.file(culprit, &task);
-                if let Some(namer) = &mut self.namer {
-                    namer.name_stack(culprit.tgid, &culprit.comm, &mut culprit.user_stack);
-                }
             }
             Err(reason) => {
                 let reason = match reason {
@@ -97,8 +162,7 @@ impl Processes {
                     },
                     other => other,
                 };
-                culprit.cgroup = Reading::Off(reason.clone());
-                culprit.owner = Reading::Off(reason);
+                unknown(culprit, &reason);
             }
         }
     }
@@ -230,6 +294,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
 
+    use rustix::fs::FileType;
     use stalltop_model::sample::OwnerKind;
 
     use super::*;
@@ -337,6 +402,39 @@ mod tests {
         );
         assert_eq!(culprit.cgroup.reason(), Some(why));
         assert_eq!(culprit.file, None);
+    }
+
+    /// As where a writer of cgroups holds `cgroup_mutex`: the file is there and says nothing.
+    #[test]
+    fn a_read_that_hangs_holds_up_no_stall() {
+        let dir = proc();
+        let cgroup = dir.path().join("40/task/41/cgroup");
+        fs::remove_file(&cgroup).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &cgroup, FileType::Fifo, mode, 0).unwrap();
+        let mut processes = Processes::new(dir.path().to_owned(), None);
+        let mut look = || {
+            let mut stall = stall(u64::MAX, "memory_stat_show");
+            processes.look(&mut stall);
+            stall.culprit.value().unwrap().clone()
+        };
+        let (first, second) = (look(), look());
+        for culprit in [&first, &second] {
+            assert_eq!(&*culprit.comm, "cadvisor");
+            assert!(matches!(culprit.owner.reason(), Some(Reason::Busy { .. })));
+            assert_eq!(culprit.owner.reason(), culprit.cgroup.reason());
+        }
+        // It comes loose; the next one is looked up again.
+        fs::write(&cgroup, "").unwrap();
+        fs::remove_file(&cgroup).unwrap();
+        fs::write(&cgroup, "0::/system.slice/cadvisor.service\n").unwrap();
+        let owner = loop {
+            match look().owner {
+                Reading::Value(owner) => break owner,
+                Reading::Off(why) => assert!(matches!(why, Reason::Busy { .. }), "{why}"),
+            }
+        };
+        assert_eq!(&*owner.name, "cadvisor.service");
     }
 
     #[test]

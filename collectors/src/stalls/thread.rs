@@ -2,8 +2,8 @@
 //!
 //! `stalltop-stalls` sleeps in poll(2) on the ring buffer: a quiet host never wakes it. It takes
 //! events and windows before they are overwritten, and understands them. `stalltop-facts` then
-//! looks the culprits up in `/proc`, where a read may block for as long as it likes. The tick
-//! takes whole stalls out of a bounded queue and never waits for either.
+//! looks the culprits up in `/proc`, by a thread of its own that it waits for only so long, as a
+//! read may block for as long as it likes. The tick takes whole stalls out of a bounded queue and never waits for either.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -53,7 +53,7 @@ struct Shared {
     state: Mutex<State>,
     /// Written to when `look_at`, `closer` or `stop` changed; `None` where there is no thread.
     wake: Option<OwnedFd>,
-    /// CPU time of the thread that looks facts up, ns.
+    /// CPU time of the threads that look facts up, ns.
     facts_ns: AtomicU64,
 }
 
@@ -97,6 +97,17 @@ pub(crate) struct StallHandle {
     watch: StallWatch,
     /// How many CPUs are online, and the sum of their numbers.
     online: Option<(u32, u64)>,
+    wish: Wish,
+    /// Whether `wish` is to be sent: the tick never waits for who has the lock.
+    unsent: bool,
+}
+
+/// What the ticking thread wants of the one that empties the ring buffer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Wish {
+    look_at: Option<u32>,
+    closer: CloserLook,
+    hotplug: bool,
 }
 
 /// Says so of every kind where a thread ends that should not.
@@ -143,6 +154,8 @@ impl StallHandle {
             }),
             watch,
             online: None,
+            wish: Wish::default(),
+            unsent: false,
         }
     }
 
@@ -197,23 +210,39 @@ impl StallHandle {
             shared,
             watch: StallWatch::default(),
             online: None,
+            wish: Wish::default(),
+            unsent: false,
         })
     }
 
-    /// Says which CPU a person looks at: it is sampled as long.
-    pub(crate) fn look_at(&self, cpu: Option<u32>) {
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.look_at, cpu) != cpu {
-            drop(state);
-            self.shared.wake();
-        }
+    /// Says which CPU a person looks at: it is sampled as long. Never waits.
+    pub(crate) fn look_at(&mut self, cpu: Option<u32>) {
+        self.wish(|wish| wish.look_at = cpu);
     }
 
-    /// Says where locks are to be looked at closer. Allocates nothing.
-    pub(crate) fn look_closer(&self, look: CloserLook) {
-        let mut state = self.shared.lock();
-        if std::mem::replace(&mut state.closer, look) != look {
+    /// Says where locks are to be looked at closer. Never waits; allocates nothing.
+    pub(crate) fn look_closer(&mut self, look: CloserLook) {
+        self.wish(|wish| wish.closer = look);
+    }
+
+    fn wish(&mut self, change: impl FnOnce(&mut Wish)) {
+        let before = self.wish;
+        change(&mut self.wish);
+        self.unsent |= self.wish != before;
+        self.send();
+    }
+
+    /// Sends what is wanted, unless somebody has the lock just now: then at the next tick.
+    fn send(&mut self) {
+        if !self.unsent {
+            return;
+        }
+        if let Ok(mut state) = self.shared.state.try_lock() {
+            state.look_at = self.wish.look_at;
+            state.closer = self.wish.closer;
+            state.hotplug |= std::mem::take(&mut self.wish.hotplug);
             drop(state);
+            self.unsent = false;
             self.shared.wake();
         }
     }
@@ -223,9 +252,9 @@ impl StallHandle {
         let online = out.cpus.iter().filter(|cpu| cpu.online);
         let online = online.fold((0, 0), |(n, sum), cpu| (n + 1, sum + u64::from(cpu.cpu)));
         if self.online.replace(online).is_some_and(|was| was != online) {
-            self.shared.lock().hotplug = true;
-            self.shared.wake();
+            self.wish(|wish| wish.hotplug = true);
         }
+        self.send();
         if let Ok(state) = self.shared.state.try_lock() {
             copy(&state.watch, &mut self.watch);
             self.watch.lost = state.watch.lost + state.full;
@@ -432,13 +461,15 @@ fn look_up(shared: &Shared, processes: &mut Processes, stalls: &Receiver<Box<Sta
     while let Ok(mut stall) = stalls.recv() {
         processes.look(&mut stall);
         shared.tell(stall);
-        let spent = nanoseconds(ClockId::ThreadCPUTime);
+        let spent = nanoseconds(ClockId::ThreadCPUTime) + processes.spent_ns();
         shared.facts_ns.store(spent, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use stalltop_model::sample::CpuSample;
+
     use super::*;
 
     fn stall(delay_ns: u64, pause: Pause) -> Box<Stall> {
@@ -468,6 +499,39 @@ mod tests {
         assert_eq!((out.len(), first.delay_ns, first.id), (QUEUE, 3, 4));
         handle.take(&mut out);
         assert_eq!(out.len(), QUEUE);
+    }
+
+    #[test]
+    fn the_tick_waits_for_nobody_and_forgets_nothing() {
+        let mut handle = StallHandle::off(StallWatch::default());
+        let look = CloserLook {
+            until_ns: 7,
+            ..CloserLook::default()
+        };
+        let cpus = |online: u32| Sample {
+            cpus: (0..online)
+                .map(|cpu| CpuSample {
+                    cpu,
+                    online: true,
+                    ..CpuSample::default()
+                })
+                .collect(),
+            ..Sample::default()
+        };
+        handle.fill(&mut cpus(2));
+        let shared = Arc::clone(&handle.shared);
+        let held = shared.lock();
+        handle.look_at(Some(3));
+        handle.look_closer(look);
+        handle.fill(&mut cpus(1));
+        drop(held);
+        assert!(!shared.lock().hotplug);
+        handle.fill(&mut cpus(1));
+        let state = shared.lock();
+        assert_eq!(
+            (state.look_at, state.closer, state.hotplug),
+            (Some(3), look, true)
+        );
     }
 
     #[test]

@@ -282,8 +282,11 @@ pub struct LockWatch {
     pub unpaired: u64,
     /// Waits that were counted by kind but found no place in the tables of locks or stacks.
     pub overflowed: u64,
-    /// Runs that the kernel left out because the program was running on that CPU already.
+    /// Runs that were left out because the program was running on that CPU already.
     pub missed: Reading<u64>,
+    /// Whether threads that wait and threads that held a lock can be named, or why they cannot.
+    #[serde(default)]
+    pub owners: Reading<()>,
     /// From when on a wait is long, so that its stack is always taken, ns.
     pub long_ns: u64,
     /// Of short waits every so many-th has its stack taken.
