@@ -8,7 +8,7 @@
 //! cause: pure functions, but for the reading of `/proc/kallsyms`.
 //!
 //! What counts as a stall is in `threshold`, which kinds can be seen here in `kinds`, where the
-//! 1 kHz sampler runs in `sampling`.
+//! 1 kHz sampler runs in `sampling`, which a third thread starts and stops (`switch`).
 
 pub mod attribute;
 mod hold;
@@ -21,6 +21,7 @@ mod names;
 pub(crate) mod process;
 mod sampling;
 pub mod stack;
+mod switch;
 mod thread;
 mod threshold;
 pub mod user_stack;

@@ -1,6 +1,6 @@
 //! The eBPF programs on the running kernel, against what the kernel itself counts.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stalltop_collectors::Collector;
 use stalltop_collectors::cores::CoresCollector;
@@ -69,7 +69,11 @@ fn what_stalls_need_stays_attached_where_the_figures_come_from_proc() {
     assert_eq!(sample.cores.source, CoresSource::Proc);
     let there = |id: &u32| ids::open(ids::Object::Program, *id).is_ok();
     assert!(ids.iter().all(there), "{ids:?}");
-    // They go with their owner.
+    // They go with their owner, which the kernel sees to in the background.
     drop(cores);
+    let until = Instant::now() + Duration::from_secs(20);
+    while ids.iter().any(there) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     assert!(!ids.iter().any(there), "{ids:?}");
 }

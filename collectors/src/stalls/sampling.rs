@@ -36,14 +36,29 @@ pub(crate) struct CloserLook {
     pub(crate) until_ns: u64,
 }
 
-/// What switches the sampler.
+/// What became of a CPU that is to be sampled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Switched {
+    /// It is not to be.
+    Off,
+    /// It will be.
+    Starting,
+    /// It is.
+    On,
+    /// It cannot be.
+    Failed,
+    /// It was, and is not any more, because the CPU was offline in between.
+    Stopped,
+}
+
+/// What switches the sampler. Waits for nothing: [`Switch::state`] says what became of it.
 pub(super) trait Switch {
     /// Samples a CPU.
-    fn start(&mut self, cpu: u32) -> bool;
+    fn start(&mut self, cpu: u32);
     /// Samples it no longer.
     fn stop(&mut self, cpu: u32);
-    /// Whether it was started and does not sample, because the CPU was offline in between.
-    fn has_stopped(&mut self, cpu: u32) -> bool;
+    /// What became of it.
+    fn state(&mut self, cpu: u32) -> Switched;
 }
 
 /// One CPU that may be sampled.
@@ -57,6 +72,8 @@ struct Candidate {
     delay_ns: u64,
     /// Not before then, as it could not be started.
     not_before_ns: u64,
+    /// It was asked for since then.
+    asked: bool,
 }
 
 /// Decides; [`Policy::apply`] does.
@@ -64,6 +81,9 @@ pub(crate) struct Policy {
     mode: SampleMode,
     candidates: Vec<Candidate>,
     watched: Option<u32>,
+    /// What the sampler was asked for.
+    asked: Vec<u32>,
+    /// Of these, those that it samples.
     on: Vec<u32>,
 }
 
@@ -78,6 +98,7 @@ impl Policy {
             mode,
             candidates,
             watched: None,
+            asked: Vec::new(),
             on: Vec::new(),
         }
     }
@@ -132,21 +153,32 @@ impl Policy {
         let startable = |c: &&mut Candidate| c.not_before_ns <= now_ns;
         let wanted = self.candidates.iter_mut().filter(startable).take(most);
         let mut wanted: Vec<&mut Candidate> = wanted.collect();
-        self.on.retain(|cpu| {
-            let keep = wanted.iter().any(|c| c.cpu == *cpu) && !sampler.has_stopped(*cpu);
-            if !keep {
+        self.asked.retain(|cpu| {
+            let going = matches!(sampler.state(*cpu), Switched::Starting | Switched::On);
+            let keep = going && wanted.iter().any(|c| c.cpu == *cpu);
+            // One that failed is told below.
+            if !keep && sampler.state(*cpu) != Switched::Failed {
                 sampler.stop(*cpu);
             }
             keep
         });
+        self.on.clear();
         for candidate in &mut wanted {
-            if self.on.contains(&candidate.cpu) {
-                continue;
+            let cpu = candidate.cpu;
+            let failed = sampler.state(cpu) == Switched::Failed && candidate.asked;
+            if !failed && !self.asked.contains(&cpu) {
+                sampler.start(cpu);
+                self.asked.push(cpu);
+                candidate.asked = true;
             }
-            if sampler.start(candidate.cpu) {
-                self.on.push(candidate.cpu);
-            } else {
-                candidate.not_before_ns = now_ns.saturating_add(AGAIN.as_nanos() as u64);
+            match sampler.state(cpu) {
+                Switched::On => self.on.push(cpu),
+                Switched::Failed => {
+                    self.asked.retain(|asked| *asked != cpu);
+                    candidate.asked = false;
+                    candidate.not_before_ns = now_ns.saturating_add(AGAIN.as_nanos() as u64);
+                }
+                Switched::Starting | Switched::Stopped | Switched::Off => {}
             }
         }
         self.on.sort_unstable();
@@ -155,7 +187,7 @@ impl Policy {
             .iter()
             .flat_map(|c| [c.until_ns, c.closer_ns]);
         let agains = self.candidates.iter().map(|c| c.not_before_ns);
-        let look = (!self.on.is_empty()).then(|| now_ns.saturating_add(LOOK.as_nanos() as u64));
+        let look = (!self.asked.is_empty()).then(|| now_ns.saturating_add(LOOK.as_nanos() as u64));
         ends.chain(agains)
             .chain(look)
             .filter(|at| *at > now_ns)
@@ -164,7 +196,8 @@ impl Policy {
 
     /// Stops the sampler everywhere, for [`apply`](Self::apply) to start it anew.
     pub(super) fn stop_all(&mut self, sampler: &mut impl Switch) {
-        for cpu in self.on.drain(..) {
+        self.on.clear();
+        for cpu in self.asked.drain(..) {
             sampler.stop(cpu);
         }
         for candidate in &mut self.candidates {
@@ -205,6 +238,7 @@ impl Candidate {
             closer_ns: 0,
             delay_ns: 0,
             not_before_ns: 0,
+            asked: false,
         }
     }
 }
@@ -220,21 +254,70 @@ mod tests {
         log: Vec<(u32, bool)>,
         offline: Option<u32>,
         stopped: Option<u32>,
+        /// Not there yet.
+        slow: Option<u32>,
+        on: Vec<u32>,
+        failed: Vec<u32>,
     }
 
     impl Switch for Fake {
-        fn start(&mut self, cpu: u32) -> bool {
+        fn start(&mut self, cpu: u32) {
             self.log.push((cpu, true));
-            self.offline != Some(cpu)
+            self.stopped = self.stopped.filter(|stopped| *stopped != cpu);
+            self.failed.retain(|failed| *failed != cpu);
+            if self.offline == Some(cpu) {
+                self.failed.push(cpu);
+            } else {
+                self.on.push(cpu);
+            }
         }
 
         fn stop(&mut self, cpu: u32) {
             self.log.push((cpu, false));
+            self.on.retain(|on| *on != cpu);
         }
 
-        fn has_stopped(&mut self, cpu: u32) -> bool {
-            self.stopped == Some(cpu)
+        fn state(&mut self, cpu: u32) -> Switched {
+            if self.failed.contains(&cpu) {
+                Switched::Failed
+            } else if !self.on.contains(&cpu) {
+                Switched::Off
+            } else if self.stopped == Some(cpu) {
+                Switched::Stopped
+            } else if self.slow == Some(cpu) {
+                Switched::Starting
+            } else {
+                Switched::On
+            }
         }
+    }
+
+    #[test]
+    fn what_is_started_later_is_told_later() {
+        let mut policy = Policy::new(SampleMode::Auto, 0..4);
+        let mut fake = Fake {
+            slow: Some(2),
+            ..Fake::default()
+        };
+        policy.stalled(2, 5, 0);
+        assert_eq!(policy.apply(0, &mut fake), Some(SECOND));
+        assert_eq!(policy.on(), [0; 0]);
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(2 * SECOND));
+        fake.slow = None;
+        policy.apply(2 * SECOND, &mut fake);
+        assert_eq!(policy.on(), [2]);
+        assert_eq!(fake.log, [(2, true)]);
+        // It fails when it comes to it: left alone for a while.
+        let mut fake = Fake {
+            slow: Some(1),
+            ..Fake::default()
+        };
+        let mut policy = Policy::new(SampleMode::Auto, 0..4);
+        policy.watch(Some(1));
+        policy.apply(0, &mut fake);
+        (fake.slow, fake.failed) = (None, vec![1]);
+        assert_eq!(policy.apply(SECOND, &mut fake), Some(11 * SECOND));
+        assert_eq!((policy.on(), &fake.log[..]), (&[][..], &[(1, true)][..]));
     }
 
     #[test]
@@ -325,7 +408,7 @@ mod tests {
         assert_eq!(fake.log, [(1, false), (1, true)]);
         assert_eq!(policy.on(), [0, 1, 2]);
         // Gone for good, it is left alone for a while.
-        fake.offline = Some(1);
+        (fake.offline, fake.stopped) = (Some(1), Some(1));
         policy.apply(2 * SECOND, &mut fake);
         assert_eq!(policy.on(), [0, 2]);
         fake.log.clear();

@@ -1,4 +1,4 @@
-//! The two threads between the kernel's events and the tick.
+//! The threads between the kernel's events and the tick.
 //!
 //! `stalltop-stalls` sleeps in poll(2) on the ring buffer: a quiet host never wakes it. It takes
 //! events and windows before they are overwritten, and understands them. `stalltop-facts` then
@@ -22,7 +22,8 @@ use stalltop_model::{Frame, Reading, Reason};
 use stalltop_probes::{StackSample, StallEvent, Stalls};
 
 use super::process::Processes;
-use super::sampling::{CloserLook, Policy, Switch};
+use super::sampling::{CloserLook, Policy, Switch, Switched};
+use super::switch::Switcher;
 use super::watch::{Source, Understand, Watcher};
 use crate::own::nanoseconds;
 
@@ -31,7 +32,7 @@ const QUEUE: usize = 512;
 /// How much the thread that empties the ring buffer is preferred: fifteen steps, a factor of
 /// 28 in its share of a CPU (kernel/sched/core.c, `sched_prio_to_weight`). Its own budget is a
 /// twentieth of a CPU.
-const NICE: i32 = -15;
+pub(super) const NICE: i32 = -15;
 
 #[derive(Default)]
 struct State {
@@ -164,7 +165,7 @@ impl StallHandle {
     /// # Errors
     /// Where there can be no more threads or descriptors.
     pub(crate) fn start(
-        stalls: Stalls,
+        mut stalls: Stalls,
         understand: impl Understand + Send + 'static,
         setup: Setup,
     ) -> Result<Self, Reason> {
@@ -179,8 +180,9 @@ impl StallHandle {
             policy,
             mut processes,
         } = setup;
-        let mut source = Kernel(stalls);
-        watch.nmi = source.0.sampler().nmi();
+        let sampler = stalls.sampler();
+        watch.nmi = sampler.nmi();
+        let sampler = sampler.another().map_err(|e| failed(&e))?;
         let state = State {
             watch: watch.clone(),
             ..State::default()
@@ -190,6 +192,11 @@ impl StallHandle {
             wake: Some(wake),
             facts_ns: AtomicU64::new(0),
         });
+        let theirs = Arc::clone(&shared);
+        let source = Kernel {
+            stalls,
+            switcher: Switcher::start(sampler, move || theirs.wake()).map_err(|e| failed(&e))?,
+        };
         let (to_facts, from_watch) = sync_channel(QUEUE);
         let theirs = Arc::clone(&shared);
         // The names show in stalls that are ours.
@@ -292,39 +299,42 @@ fn copy(from: &StallWatch, to: &mut StallWatch) {
 }
 
 /// The kernel side.
-struct Kernel(Stalls);
+struct Kernel {
+    stalls: Stalls,
+    switcher: Switcher,
+}
 
 impl AsFd for Kernel {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.fd()
+        self.stalls.fd()
     }
 }
 
 impl Source for Kernel {
     fn next(&mut self) -> Option<StallEvent> {
-        self.0.next()
+        self.stalls.next()
     }
 
     fn lost(&self) -> u64 {
-        self.0.lost()
+        self.stalls.lost()
     }
 
     fn window(&mut self, cpu: u32, from_ns: u64, to_ns: u64, out: &mut Vec<StackSample>) -> u32 {
-        self.0.window(cpu, from_ns, to_ns, out)
+        self.stalls.window(cpu, from_ns, to_ns, out)
     }
 }
 
 impl Switch for Kernel {
-    fn start(&mut self, cpu: u32) -> bool {
-        self.0.sampler().start(cpu).is_ok()
+    fn start(&mut self, cpu: u32) {
+        self.switcher.start(cpu);
     }
 
     fn stop(&mut self, cpu: u32) {
-        self.0.sampler().stop(cpu);
+        self.switcher.stop(cpu);
     }
 
-    fn has_stopped(&mut self, cpu: u32) -> bool {
-        self.0.sampler().has_stopped(cpu)
+    fn state(&mut self, cpu: u32) -> Switched {
+        self.switcher.state(cpu)
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
     use stalltop_probes::wire::stall::kind;
 
     use super::super::made::{self, MS};
-    use super::super::sampling::SampleMode;
+    use super::super::sampling::{SampleMode, Switched};
     use super::*;
 
     /// What the fakes share with the test.
@@ -250,17 +250,20 @@ mod tests {
     }
 
     impl Switch for Fake {
-        fn start(&mut self, cpu: u32) -> bool {
+        fn start(&mut self, cpu: u32) {
             self.0.borrow_mut().sampled.push((cpu, true));
-            true
         }
 
         fn stop(&mut self, cpu: u32) {
             self.0.borrow_mut().sampled.push((cpu, false));
         }
 
-        fn has_stopped(&mut self, _cpu: u32) -> bool {
-            false
+        fn state(&mut self, cpu: u32) -> Switched {
+            let world = self.0.borrow();
+            match world.sampled.iter().rfind(|(of, _)| *of == cpu) {
+                Some((_, true)) => Switched::On,
+                _ => Switched::Off,
+            }
         }
     }
 

@@ -77,7 +77,27 @@ impl Sampler {
         }
     }
 
-    /// Starts sampling a CPU; nothing happens where it runs already. A CPU that goes offline takes
+    /// A sampler for another thread. They know nothing of each other: a CPU that both sample is sampled
+    /// twice as often.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn another(&self) -> io::Result<Self> {
+        let program = match &self.program {
+            Ok(program) => Ok(program.try_clone()?),
+            Err(why) => Err(why.clone()),
+        };
+        let possible = self.sessions.len() as u32;
+        Ok(Self::new(
+            program,
+            self.nmi,
+            possible,
+            Arc::clone(&self.cpus),
+        ))
+    }
+
+    /// Starts sampling a CPU: who is on another one spins in the kernel for as long as that one has
+    /// interrupts off, as for [`Sampler::stop`]. Nothing happens where it runs already. A CPU that goes offline takes
     /// its event with it, and does not bring it back: see [`Sampler::has_stopped`].
     ///
     /// # Errors

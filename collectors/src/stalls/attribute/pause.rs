@@ -65,7 +65,8 @@ fn stolen(views: &[View], samples: &[StackSample], span: &Span, context: &Contex
     let first_inside = views.partition_point(|v| v.at <= span.start);
     let before = first_inside.checked_sub(1).filter(|at| {
         at.checked_sub(1).is_some_and(|earlier| {
-            let gap = views[*at].at - views[earlier].at;
+            // What was read while it was overwritten may be in any order.
+            let gap = views[*at].at.saturating_sub(views[earlier].at);
             gap <= 2 * period(&views[*at], context)
         })
     });
