@@ -118,6 +118,7 @@ fn watch() -> LockWatch {
         unpaired: 2,
         overflowed: 0,
         missed: Reading::Value(0),
+        owners: Reading::Value(()),
         long_ns: 20 * US,
         every: 64,
         ns_per_wait: Reading::Value(184),
