@@ -79,8 +79,9 @@ fn advance(c: &mut Criterion) {
     group.finish();
 }
 
-/// As many stalls as are kept, `apart_ns` from each other, by three processes on eight CPUs.
-fn with_stalls(apart_ns: u64) -> Model {
+/// As many stalls as are kept, `apart_ns` from each other, by three processes on eight CPUs; with
+/// `reads`, every other one is of a process that reads statistics on a CPU of its own.
+fn with_stalls(apart_ns: u64, reads: bool) -> Model {
     let mut model = Model::new();
     for id in 0..4_096 {
         let mut stall = Stall {
@@ -96,6 +97,12 @@ fn with_stalls(apart_ns: u64) -> Model {
             share: 0.9,
             ..Culprit::default()
         });
+        if let (true, Some(culprit)) = (reads && id % 2 == 0, stall.culprit.value_mut()) {
+            culprit.comm = "agent".into();
+            culprit.function = Reading::Value("memcg_stat_show".into());
+            // Each ends before the next one begins: as many holds.
+            (stall.cpu, stall.delay_ns) = (8, 900_000);
+        }
         model.apply(&mut Frame::Stall(Box::new(stall)));
     }
     model
@@ -106,9 +113,14 @@ fn stalls(c: &mut Criterion) {
     group
         .sample_size(20)
         .measurement_time(Duration::from_secs(2));
-    // One a second: 60 are in the window of the rules. A thousand a second: all of them are.
-    for (name, apart_ns) in [("an hour", 1_000_000_000), ("a storm", 1_000_000)] {
-        let mut model = with_stalls(apart_ns);
+    // One a second: 60 are in the window of the rules. A thousand a second: all of them are, and
+    // in incident I2 many are reads of statistics.
+    for (name, apart_ns, reads) in [
+        ("an hour", 1_000_000_000, false),
+        ("a storm", 1_000_000, false),
+        ("a storm of reads", 1_000_000, true),
+    ] {
+        let mut model = with_stalls(apart_ns, reads);
         let last = 1_000_000_000 + 4_096 * apart_ns;
         let mut next = Sample::default();
         let mut tick = 0;
@@ -133,7 +145,7 @@ fn stalls(c: &mut Criterion) {
         });
         assert!(!model.findings().is_empty());
     }
-    let model = with_stalls(1_000_000_000);
+    let model = with_stalls(1_000_000_000, false);
     let all = Filter::default();
     group.bench_function("groups", |b| {
         b.iter(|| model.stalls.groups(GroupBy::Culprit, &all, 0, u64::MAX));

@@ -46,6 +46,8 @@ pub struct Model {
     changes: Vec<Entry>,
     /// What changes did.
     verdicts: verdict::Verdicts,
+    /// Who stalls CPUs by reading statistics: several rules ask.
+    reader: Option<rules::Reader>,
     findings: Vec<Finding>,
 }
 
@@ -96,6 +98,7 @@ impl Model {
         self.locks.advance(&self.now);
         self.verdicts.advance(before, &self.now);
         self.judge();
+        self.reader = rules::reader(self);
         self.findings.clear();
         // Moved out so that rules see the model without the list they fill.
         let mut findings = std::mem::take(&mut self.findings);
@@ -151,6 +154,11 @@ impl Model {
     /// What is wrong on this host, gravest first. Empty on a healthy one.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
+    }
+
+    /// The process that stalls CPUs by reading statistics, by the newest sample.
+    pub(crate) fn reader(&self) -> Option<&rules::Reader> {
+        self.reader.as_ref()
     }
 
     /// Whether the host runs in a virtual machine: its softirqs may be late because

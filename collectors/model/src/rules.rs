@@ -8,7 +8,7 @@ mod memory;
 mod stalls;
 mod tracing;
 
-pub(crate) use stalls::reads_memory_cgroups;
+pub(crate) use stalls::{Reader, Statistic, reader, statistic_of};
 
 use serde::{Deserialize, Serialize};
 

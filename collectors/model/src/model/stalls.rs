@@ -20,6 +20,7 @@ pub use heat::{HeatCell, HeatMap};
 pub use holds::{Held, held, told_before};
 
 use crate::Name;
+use crate::rules::{Statistic, statistic_of};
 use crate::sample::{Pause, Sample, Stall, StallKind};
 
 /// How many stalls are kept: an hour at one a second.
@@ -46,6 +47,9 @@ pub struct StallsModel {
 #[derive(Clone, Debug)]
 struct Kept {
     stall: Arc<Stall>,
+    /// The statistic of the kernel that its culprit read, told by its function: looked up once,
+    /// as rules ask every tick.
+    statistic: Option<Statistic>,
     /// What its timeline and stacks take, bytes.
     bytes: usize,
     trimmed: bool,
@@ -89,6 +93,7 @@ impl StallsModel {
             self.dropped += 1;
         }
         let bytes = weigh(&stall);
+        let statistic = statistic_of(&stall);
         // Those of several CPUs are told out of order, by a little.
         let after = |kept: &Kept| (kept.stall.at_ns, kept.stall.id) > (stall.at_ns, stall.id);
         let late = self.stalls.iter().rev().take_while(|k| after(k)).count();
@@ -98,6 +103,7 @@ impl StallsModel {
             at,
             Kept {
                 stall: Arc::new(stall),
+                statistic,
                 bytes,
                 trimmed: false,
             },
@@ -165,9 +171,27 @@ impl StallsModel {
         from_ns: u64,
         to_ns: u64,
     ) -> impl DoubleEndedIterator<Item = &Arc<Stall>> + ExactSizeIterator + Clone {
+        self.kept_between(from_ns, to_ns).map(|k| &k.stall)
+    }
+
+    /// Those of [`Self::between`], with the statistic of the kernel that each culprit read.
+    pub(crate) fn with_statistics(
+        &self,
+        from_ns: u64,
+        to_ns: u64,
+    ) -> impl DoubleEndedIterator<Item = (&Arc<Stall>, Option<Statistic>)> + Clone {
+        self.kept_between(from_ns, to_ns)
+            .map(|k| (&k.stall, k.statistic))
+    }
+
+    fn kept_between(
+        &self,
+        from_ns: u64,
+        to_ns: u64,
+    ) -> impl DoubleEndedIterator<Item = &Kept> + ExactSizeIterator + Clone {
         let from = self.stalls.partition_point(|k| k.stall.at_ns <= from_ns);
         let to = self.stalls.partition_point(|k| k.stall.at_ns <= to_ns);
-        self.stalls.range(from..to.max(from)).map(|k| &k.stall)
+        self.stalls.range(from..to.max(from))
     }
 
     /// Those of [`Self::between`] that a filter shows.

@@ -17,7 +17,7 @@ use crate::model::stalls::{counts, held};
 use crate::name::printable;
 use crate::sample::{Pause, Stall, StallKind, Vector};
 use crate::units::Duration;
-pub(crate) use statistic::reads_memory_cgroups;
+pub(crate) use statistic::{Reader, Statistic, reader, statistic_of};
 pub(super) use statistic::{caches_dropped, reads_of_memory_stat, statistics};
 
 /// So many stalls in a minute are no accident.
@@ -39,13 +39,15 @@ fn limit_ns(model: &Model, kind: StallKind) -> Option<u64> {
     model.now().stalls.value()?.kinds[kind as usize].get()
 }
 
-/// The stalls of the last minute that count.
-fn recent(model: &Model) -> impl DoubleEndedIterator<Item = &Arc<Stall>> + Clone {
+/// The stalls of the last minute that count, with the statistics that their culprits read.
+fn recent(
+    model: &Model,
+) -> impl DoubleEndedIterator<Item = (&Arc<Stall>, Option<Statistic>)> + Clone {
     // They are told a little after the sample in whose tick they ended.
     model
         .stalls
-        .between(model.now().at_ns.saturating_sub(WINDOW_NS), u64::MAX)
-        .filter(|stall| counts(stall))
+        .with_statistics(model.now().at_ns.saturating_sub(WINDOW_NS), u64::MAX)
+        .filter(|(stall, _)| counts(stall))
 }
 
 /// What makes stalls an incident, without a word of it yet: allocates nothing.
@@ -121,9 +123,10 @@ fn majority<T: PartialEq>(values: impl Iterator<Item = T> + Clone) -> Option<(T,
 /// Stalls that have one CPU, culprit, vector or handler in common, or none at all.
 pub(super) fn concentrated(model: &Model) -> Option<Finding> {
     // What the other rule tells is not told twice.
-    let reader = statistic::reader(model);
-    let told = reader.as_ref();
-    let stalls = recent(model).filter(move |s| told.is_none_or(|reader| !reader.did(s)));
+    let told = model.reader();
+    let stalls = recent(model)
+        .filter(move |s| told.is_none_or(|reader| !reader.did(s)))
+        .map(|(stall, _)| stall);
     let harm = Harm::of(model, stalls.clone());
     if !harm.is_incident() {
         return None;
@@ -207,13 +210,12 @@ pub(super) fn concentrated(model: &Model) -> Option<Finding> {
 
 /// `; 46 % by a, 41 % by b`: who held CPUs most often, where it was not one alone.
 fn mostly_by<'a>(stalls: impl Iterator<Item = &'a Arc<Stall>>, all: u64) -> String {
-    let mut names: Vec<(&str, u64)> = Vec::new();
-    for culprit in stalls.filter_map(|s| s.culprit.value()) {
-        match names.iter_mut().find(|(name, _)| **name == *culprit.comm) {
-            Some((_, n)) => *n += 1,
-            None => names.push((&culprit.comm, 1)),
-        }
-    }
+    let mut each: Vec<&str> = stalls
+        .filter_map(|s| Some(&*s.culprit.value()?.comm))
+        .collect();
+    each.sort_unstable();
+    let same = each.chunk_by(|a, b| a == b);
+    let mut names: Vec<(&str, u64)> = same.map(|s| (s[0], s.len() as u64)).collect();
     names.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     let by = |(name, n): &(&str, u64)| {
         let share = *n as f64 / all as f64 * 100.0;

@@ -15,7 +15,7 @@ use super::sides::Sides;
 use crate::change::{Entry, Request};
 use crate::model::Model;
 use crate::model::stalls::{counts, held};
-use crate::rules;
+use crate::rules::Statistic;
 use crate::units::Duration;
 
 /// Time that must have passed on both sides before anything is concluded, ns.
@@ -219,11 +219,14 @@ impl Model {
             span_ns: to.saturating_sub(from),
             ..Side::default()
         };
+        let of_reads = |s: Option<Statistic>| s.is_some_and(Statistic::is_of_memory_cgroups);
         let stalls = self
             .stalls
-            .iter()
-            .filter(|s| counts(s) && s.wall_ns > from && s.wall_ns <= to)
-            .filter(|s| !reads || rules::reads_memory_cgroups(s));
+            .with_statistics(0, u64::MAX)
+            .filter(|(s, of)| {
+                counts(s) && s.wall_ns > from && s.wall_ns <= to && (!reads || of_reads(*of))
+            })
+            .map(|(stall, _)| stall);
         side.count = held(stalls.clone().map(|s| &**s)).count;
         let mut delays: Vec<u64> = stalls.clone().map(|s| s.delay_ns).collect();
         let mut newest = Points::default();

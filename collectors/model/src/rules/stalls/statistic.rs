@@ -14,7 +14,7 @@ use crate::sample::{OwnerKind, Stall};
 use crate::units::{Count, Duration};
 
 /// Statistics of the kernel that may take long to read, by the functions that print them.
-struct Statistic {
+struct Row {
     /// What a person calls it.
     what: &'static str,
     /// Whether memory cgroups that are gone make it slow.
@@ -22,9 +22,9 @@ struct Statistic {
     functions: &'static [&'static str],
 }
 
-const STATISTICS: &[Statistic] = &[
+const STATISTICS: &[Row] = &[
     // mm/memcontrol.c, mm/memcontrol-v1.c (6.11+), the latter also before as memcg_*.
-    Statistic {
+    Row {
         what: "memory.stat",
         of_memory_cgroups: true,
         functions: &[
@@ -37,13 +37,13 @@ const STATISTICS: &[Statistic] = &[
             "do_flush_stats",
         ],
     },
-    Statistic {
+    Row {
         what: "memory.numa_stat",
         of_memory_cgroups: true,
         functions: &["memory_numa_stat_show", "memcg_numa_stat_show"],
     },
     // kernel/cgroup/*.c, block/blk-cgroup.c.
-    Statistic {
+    Row {
         what: "cgroup statistics",
         of_memory_cgroups: true,
         functions: &[
@@ -58,7 +58,7 @@ const STATISTICS: &[Statistic] = &[
         ],
     },
     // mm/vmstat.c.
-    Statistic {
+    Row {
         what: "/proc/pagetypeinfo",
         of_memory_cgroups: false,
         functions: &[
@@ -68,51 +68,51 @@ const STATISTICS: &[Statistic] = &[
             "pagetypeinfo_showmixedcount_print",
         ],
     },
-    Statistic {
+    Row {
         what: "/proc/zoneinfo",
         of_memory_cgroups: false,
         functions: &["zoneinfo_show", "zoneinfo_show_print"],
     },
-    Statistic {
+    Row {
         what: "/proc/buddyinfo",
         of_memory_cgroups: false,
         functions: &["frag_show", "frag_show_print"],
     },
-    Statistic {
+    Row {
         what: "/proc/vmstat",
         of_memory_cgroups: false,
         functions: &["vmstat_start", "vmstat_show"],
     },
     // mm/slab_common.c, mm/slub.c.
-    Statistic {
+    Row {
         what: "/proc/slabinfo",
         of_memory_cgroups: false,
         functions: &["slab_show", "get_slabinfo", "cache_show", "memcg_slab_show"],
     },
     // fs/proc.
-    Statistic {
+    Row {
         what: "/proc/meminfo",
         of_memory_cgroups: false,
         functions: &["meminfo_proc_show"],
     },
-    Statistic {
+    Row {
         what: "/proc/PID/smaps",
         of_memory_cgroups: false,
         functions: &["show_smap", "show_smaps_rollup", "show_numa_map"],
     },
-    Statistic {
+    Row {
         what: "/proc/stat",
         of_memory_cgroups: false,
         functions: &["show_stat", "show_interrupts", "show_softirqs"],
     },
     // kernel/sched, kernel/time.
-    Statistic {
+    Row {
         what: "scheduler statistics",
         of_memory_cgroups: false,
         functions: &["show_schedstat", "sched_debug_show", "timer_list_show"],
     },
     // net.
-    Statistic {
+    Row {
         what: "/proc/net socket lists",
         of_memory_cgroups: false,
         functions: &[
@@ -127,72 +127,85 @@ const STATISTICS: &[Statistic] = &[
     },
 ];
 
-/// What a stall's culprit read, where that was a statistic.
-pub(super) fn of(stall: &Stall) -> Option<usize> {
+/// A statistic of the kernel, as its place among [`STATISTICS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Statistic(u8);
+
+impl Statistic {
+    fn row(self) -> &'static Row {
+        &STATISTICS[usize::from(self.0)]
+    }
+
+    /// Whether memory cgroups that are gone make it slow.
+    pub(crate) fn is_of_memory_cgroups(self) -> bool {
+        self.row().of_memory_cgroups
+    }
+}
+
+/// What a stall's culprit read, where that was a statistic. The model asks once a stall.
+pub(crate) fn statistic_of(stall: &Stall) -> Option<Statistic> {
     let function = stall.culprit.value()?.function.value()?;
     // A compiler's copy of a function: `slab_show.part.0`, `.isra.0`, `.constprop.0`, `.cold`.
     let plain = function.split('.').next()?;
-    STATISTICS.iter().position(|s| s.functions.contains(&plain))
-}
-
-/// Whether a stall's culprit read statistics that memory cgroups make slow.
-pub(crate) fn reads_memory_cgroups(stall: &Stall) -> bool {
-    of(stall).is_some_and(|i| STATISTICS[i].of_memory_cgroups)
+    let at = STATISTICS
+        .iter()
+        .position(|s| s.functions.contains(&plain))?;
+    Some(Statistic(u8::try_from(at).ok()?))
 }
 
 /// One process that stalls CPUs by reading statistics.
-pub(super) struct Reader {
+#[derive(Clone, Debug)]
+pub(crate) struct Reader {
     comm: Name,
-    statistic: usize,
+    statistic: Statistic,
 }
 
 /// The one whose stalls add up to most, if they are an incident. Allocates only then.
-pub(super) fn reader(model: &Model) -> Option<Reader> {
-    let reads = || recent(model).filter(|s| of(s).is_some());
-    if !Harm::of(model, reads()).is_incident() {
+pub(crate) fn reader(model: &Model) -> Option<Reader> {
+    let reads = || recent(model).filter_map(|(stall, statistic)| Some((stall, statistic?)));
+    if !Harm::of(model, reads().map(|(stall, _)| stall)).is_incident() {
         return None;
     }
-    let mut totals: Vec<(&Name, usize, u64)> = Vec::new();
-    for stall in reads() {
-        let (Some(culprit), Some(statistic)) = (stall.culprit.value(), of(stall)) else {
-            continue;
-        };
-        match totals
-            .iter_mut()
-            .find(|(comm, s, _)| **comm == culprit.comm && *s == statistic)
-        {
-            Some((.., ns)) => *ns = ns.saturating_add(stall.delay_ns),
-            None => totals.push((&culprit.comm, statistic, stall.delay_ns)),
-        }
-    }
-    let (comm, statistic, _) = totals.into_iter().max_by_key(|(.., ns)| *ns)?;
+    let mut all: Vec<(Statistic, &Name, u64)> = reads()
+        .filter_map(|(stall, of)| Some((of, &stall.culprit.value()?.comm, stall.delay_ns)))
+        .collect();
+    all.sort_unstable();
+    let total = |of: &&[(Statistic, &Name, u64)]| {
+        let each = of.iter().map(|(.., ns)| *ns);
+        each.fold(0, u64::saturating_add)
+    };
+    let (statistic, comm, _) = all
+        .chunk_by(|a, b| (a.0, a.1) == (b.0, b.1))
+        .max_by_key(total)?[0];
     let reader = Reader {
         comm: comm.clone(),
         statistic,
     };
-    Harm::of(model, reads().filter(|s| reader.did(s)))
-        .is_incident()
-        .then_some(reader)
+    let its = recent(model).filter(|s| reader.did(s));
+    let harm = Harm::of(model, its.map(|(stall, _)| stall));
+    harm.is_incident().then_some(reader)
 }
 
 impl Reader {
     /// Whether a stall is one of its.
-    pub(super) fn did(&self, stall: &Stall) -> bool {
-        of(stall) == Some(self.statistic)
+    pub(super) fn did(&self, (stall, statistic): &(&Arc<Stall>, Option<Statistic>)) -> bool {
+        *statistic == Some(self.statistic)
             && stall.culprit.value().is_some_and(|c| c.comm == self.comm)
     }
 }
 
 /// Whether the other rule on memory.stat has nothing to add: what it knows is in this one.
 pub(in super::super) fn reads_of_memory_stat(model: &Model) -> bool {
-    reader(model).is_some_and(|r| STATISTICS[r.statistic].of_memory_cgroups)
+    let reader = model.reader();
+    reader.is_some_and(|r| r.statistic.is_of_memory_cgroups())
 }
 
 /// One process's reads of statistics stall CPUs.
 pub(in super::super) fn statistics(model: &Model) -> Option<Finding> {
-    let reader = reader(model)?;
-    let statistic = &STATISTICS[reader.statistic];
-    let stalls = recent(model).filter(|s| reader.did(s));
+    let reader = model.reader()?;
+    let statistic = reader.statistic.row();
+    let its = recent(model).filter(|s| reader.did(s));
+    let stalls = its.map(|(stall, _)| stall);
     let harm = Harm::of(model, stalls.clone());
     let worst = stalls.clone().max_by_key(|s| s.delay_ns)?;
     let culprit = worst.culprit.value()?;
@@ -252,7 +265,7 @@ pub(in super::super) fn statistics(model: &Model) -> Option<Finding> {
 /// How sure: the samples must agree on the function, and for reads that zombies slow down
 /// there must be such.
 fn confidence<'a>(
-    statistic: &Statistic,
+    statistic: &Row,
     by_zombies: bool,
     stalls: &(impl Iterator<Item = &'a Arc<Stall>> + Clone),
     harm: &Harm,
@@ -316,8 +329,11 @@ fn others_there<'a>(
     stalls: &(impl Iterator<Item = &'a Arc<Stall>> + Clone),
     own: &Harm,
 ) -> Option<String> {
-    let there = recent(model).filter(|s| stalls.clone().any(|own| own.cpu == s.cpu));
-    let all = Harm::of(model, there);
+    let mut cpus: Vec<u32> = stalls.clone().map(|own| own.cpu).collect();
+    cpus.sort_unstable();
+    cpus.dedup();
+    let all = recent(model).map(|(stall, _)| stall);
+    let all = Harm::of(model, all.filter(|s| cpus.binary_search(&s.cpu).is_ok()));
     (all.rows > own.rows).then(|| {
         format!(
             "{} on the same CPUs in all; these are {:.0} % of them",
