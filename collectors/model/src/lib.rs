@@ -7,6 +7,7 @@
 //!
 //! "Not measured" is a [`Reading::Off`] with the [`Reason`], never a zero.
 
+mod bounded;
 pub mod change;
 pub mod frame;
 pub mod hist;

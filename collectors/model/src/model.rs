@@ -69,23 +69,27 @@ impl Model {
         }
     }
 
-    /// Facts about the host and the recording, once known.
+    /// Facts about the host and the recording, once known. Another host's, as where recordings
+    /// were put together, begin everything anew.
     pub fn set_header(&mut self, header: Header) {
+        if self
+            .header()
+            .is_some_and(|known| known.host.hostname != header.host.hostname)
+        {
+            *self = Self::default();
+        }
         self.cores.set_topology(&header.host.topology);
         self.header = Some(Box::new(header));
     }
 
     /// Takes the next sample, and leaves an old one's buffers in `next`.
     pub fn advance(&mut self, next: &mut Sample) {
+        if self.samples > 0 && next.at_ns <= self.now.at_ns {
+            self.restart();
+        }
         std::mem::swap(&mut self.before, &mut self.now);
         std::mem::swap(&mut self.now, next);
-        let restarted = self.now.at_ns <= self.before.at_ns;
-        let before = (self.samples > 0 && !restarted).then_some(&self.before);
-        if restarted && self.samples > 0 {
-            self.stalls.restart();
-            self.locks.restart();
-            self.verdicts.restart();
-        }
+        let before = (self.samples > 0).then_some(&self.before);
         self.samples += 1;
         self.cores.advance(before, &self.now);
         self.cgroups.advance(&self.now);
@@ -104,6 +108,21 @@ impl Model {
         let mut findings = std::mem::take(&mut self.findings);
         rules::check_all(self, &mut findings);
         self.findings = findings;
+    }
+
+    /// Time went back: another boot, another recording, or an earlier point of this one. What was
+    /// is not the past of what comes: nothing of it stays but whose samples these are, as far as
+    /// is known, and the journal, whose entries name their boot.
+    fn restart(&mut self) {
+        let header = self.header.take();
+        let changes = std::mem::take(&mut self.changes);
+        *self = Self {
+            changes,
+            ..Self::default()
+        };
+        if let Some(header) = header {
+            self.set_header(*header);
+        }
     }
 
     /// Takes a journal entry: a change that was planned, done or undone. A later state of

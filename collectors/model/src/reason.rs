@@ -1,5 +1,7 @@
 //! Why something is not measured, and what would mend it.
 
+mod read;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -87,7 +89,7 @@ impl<T> From<Result<T, Reason>> for Reading<T> {
 
 /// Why a source gives no value. `Display` says what is missing, [`Reason::fix`] how to mend it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", remote = "Self")]
 pub enum Reason {
     /// The first reading has not been taken yet.
     Starting,
@@ -394,6 +396,12 @@ impl fmt::Display for Reason {
 
 impl std::error::Error for Reason {}
 
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
 /// How a reason looks in JSON: the machine's `kind` and fields, the person's text and fix.
 #[derive(Serialize, Deserialize)]
 struct OffBody {
@@ -402,7 +410,7 @@ struct OffBody {
     code: Reason,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Off {
     off: OffBody,
 }
@@ -420,21 +428,6 @@ impl<T: Serialize> Serialize for Reading<T> {
             }
             .serialize(serializer),
         }
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Reading<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Either<T> {
-            Off(Off),
-            Value(T),
-        }
-        Ok(match Either::deserialize(deserializer)? {
-            Either::Off(off) => Self::Off(off.off.code),
-            Either::Value(v) => Self::Value(v),
-        })
     }
 }
 

@@ -17,7 +17,7 @@ use zstd::stream::read::Decoder;
 use zstd::stream::write::Encoder;
 use zstd::zstd_safe;
 
-use crate::frame::{Frame, Header, SCHEMA};
+use crate::frame::{Frame, Header, LONGEST_SAMPLE, SCHEMA};
 
 /// Samples in a group: one minute at the default tick.
 pub const GROUP: u32 = 60;
@@ -26,9 +26,6 @@ const LEVEL: i32 = 3;
 /// Text of a group, in bytes, from which on the writer begins the next one: what a reader
 /// holds in memory at a time.
 const GROUP_BYTES: usize = 16 << 20;
-/// Text that a reader accepts before the first sample of a group. 1,024 CPUs and 10,000
-/// cgroups take about 10 MB.
-const LONGEST_LINE: usize = 64 << 20;
 /// Text of a group that a reader accepts: a few hundred bytes of zstd can hold gigabytes.
 const LARGEST_GROUP: usize = 256 << 20;
 
@@ -262,7 +259,9 @@ impl Recording {
             end_ns: 0,
             note,
         };
-        recording.end_ns = recording.last_sample_ns();
+        // Of recordings that were put together the last may end before the first begins.
+        let begin_ns = recording.groups.first().map_or(0, |g| g.at_ns);
+        recording.end_ns = recording.last_sample_ns().max(begin_ns);
         Ok(recording)
     }
 
@@ -300,6 +299,9 @@ pub struct Player {
     text: Vec<u8>,
     at: usize,
     line: usize,
+    /// The header line that holds: the recording's first, or that of another recording which
+    /// was appended.
+    header: Vec<u8>,
     /// What is wrong with the present group, told when its lines are played.
     damage: Option<RecordingError>,
 }
@@ -313,9 +315,11 @@ impl Player {
             text: Vec::new(),
             at: 0,
             line: 0,
+            header: Vec::new(),
             damage: None,
         };
         player.load(0);
+        player.header = player.first_line().to_vec();
         player
     }
 
@@ -344,6 +348,10 @@ impl Player {
         }
     }
 
+    fn first_line(&self) -> &[u8] {
+        whole_lines(&self.text).next().unwrap_or_default()
+    }
+
     /// Goes to the last group that begins at or before `at_ns`: the next sample is at most
     /// a minute of recording early.
     pub fn seek(&mut self, at_ns: u64) {
@@ -351,10 +359,12 @@ impl Player {
         self.load(after.saturating_sub(1));
     }
 
-    /// The next frame; `None` at the end. The headers of later groups are passed over.
+    /// The next frame; `None` at the end. The headers of later groups are passed over where they
+    /// say the same.
     ///
     /// # Errors
-    /// [`RecordingError::BadLine`] and [`RecordingError::Damaged`]; calling again goes on with
+    /// [`RecordingError::BadLine`], [`RecordingError::Damaged`], and of another recording's header
+    /// [`RecordingError::BadHeader`] and [`RecordingError::TooNew`]; calling again goes on with
     /// the next line or group.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, RecordingError> {
         loop {
@@ -373,8 +383,13 @@ impl Player {
             let line = &rest[..len];
             self.at += len + 1;
             self.line += 1;
+            // Recordings may have been put together: another header is another host or boot.
             if self.line == 1 && self.group > 0 {
-                continue;
+                if *line == self.header {
+                    continue;
+                }
+                self.header = line.to_vec();
+                return parse_header(&self.header).map(|header| Some(Frame::Header(header)));
             }
             return match Frame::parse(line) {
                 Ok(frame) => Ok(Some(frame)),
@@ -424,7 +439,7 @@ fn first_lines<'a>(group: &[u8], text: &'a mut Vec<u8>) -> FirstLines<'a> {
         let mut chunk = [0u8; 16 * 1024];
         // Where the last line begins, which may not be whole yet.
         let mut line = 0;
-        while text.len() < LONGEST_LINE {
+        while text.len() < LONGEST_SAMPLE {
             let n = match decoder.read(&mut chunk) {
                 Ok(0) => break,
                 Ok(n) => n,

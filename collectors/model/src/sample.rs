@@ -32,7 +32,12 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Reading;
+use crate::{Reading, bounded};
+
+/// The latest `CLOCK_BOOTTIME` that a recording may have, ns: 36 years after the boot.
+pub(crate) const LATEST_NS: u64 = 1 << 60;
+/// The latest time of day, ns since 1970: what the kernel's `ktime_t` holds, the year 2262.
+pub(crate) const LATEST_WALL_NS: u64 = i64::MAX as u64;
 
 /// One moment of one host. Buffers are reused from tick to tick: fill, do not replace.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,6 +51,7 @@ pub struct Sample {
     /// Where the per-CPU softirq figures come from.
     pub cores: Cores,
     /// Every present CPU, ascending by number.
+    #[serde(deserialize_with = "bounded::cpus")]
     pub cpus: Vec<CpuSample>,
     /// How stalls are watched; the stalls themselves are frames of their own.
     #[serde(default = "Reading::not_recorded")]
@@ -67,12 +73,11 @@ pub struct Sample {
 
 impl Sample {
     /// Brings what a recording says into the bounds of what can have been measured: it may have
-    /// been written by anybody, and lists without end or figures without sense would hold up, or
-    /// mislead, who looks at them.
+    /// been written by anybody, and figures without sense would mislead who looks at them. Lists
+    /// are bounded as they are read.
     pub(crate) fn bound(&mut self) {
-        if let Reading::Value(locks) = &mut self.locks {
-            Arc::make_mut(locks).bound();
-        }
+        self.at_ns = self.at_ns.min(LATEST_NS);
+        self.wall_ns = self.wall_ns.min(LATEST_WALL_NS);
         if let Reading::Value(costs) = &mut self.costs {
             Arc::make_mut(costs).bound();
         }

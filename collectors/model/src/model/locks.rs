@@ -162,7 +162,7 @@ impl LocksModel {
     }
 
     /// What was is not the past of what comes.
-    pub(super) fn restart(&mut self) {
+    fn restart(&mut self) {
         self.windows.clear();
         self.points.clear();
         self.bytes = 0;

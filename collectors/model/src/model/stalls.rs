@@ -133,11 +133,6 @@ impl StallsModel {
         now.saturating_sub(then)
     }
 
-    /// Another host, another boot, or an earlier point of a recording: what was is not the past.
-    pub(super) fn restart(&mut self) {
-        *self = Self::default();
-    }
-
     /// Takes the timelines off the oldest stalls until they fit; the newest keeps its own.
     fn trim(&mut self) {
         let newest = self.stalls.len().saturating_sub(1);

@@ -270,8 +270,4 @@ impl Verdicts {
     pub(super) fn advance(&mut self, before: Option<&Sample>, now: &Sample) {
         self.history.advance(before, now);
     }
-
-    pub(super) fn restart(&mut self) {
-        self.history.restart();
-    }
 }

@@ -1,7 +1,9 @@
 //! Recordings written, cut, damaged and forged.
 
 use super::*;
-use crate::sample::{CpuSample, Culprit, Host, Sample, Seen, Stall, StallKind, Vector};
+use crate::sample::{
+    CpuSample, Culprit, Host, Sample, Seen, SoftirqTiming, Stall, StallKind, Vector,
+};
 use crate::{Name, Reading};
 
 fn header() -> Header {
@@ -278,6 +280,125 @@ fn stalls_come_back_where_they_were_told() {
     // Another boot: its samples begin anew, and what was is not its past.
     model.apply(&mut sample(3));
     assert_eq!(ids(&model), [] as [u64; 0]);
+}
+
+/// A recording of a host, of samples from `from_s` on.
+fn record_of(host: &str, from_s: u64, fill: impl Fn(&mut Sample, u64)) -> Vec<u8> {
+    let mut header = header();
+    header.host.hostname = host.into();
+    let mut recorder = Recorder::new(Vec::new(), header).unwrap();
+    for second in from_s..from_s + 70 {
+        let Frame::Sample(mut one) = sample(second) else {
+            unreachable!();
+        };
+        fill(&mut one, second);
+        recorder.write(&Frame::Sample(one)).unwrap();
+    }
+    recorder.finish().unwrap()
+}
+
+/// `cat a b`: what is told of the second host, or of the second boot, rests on it alone.
+#[test]
+fn recordings_put_together_do_not_mix() {
+    use crate::sample::{Cgroups, Costs, ProgramCost, Softnet};
+    let noisy = |sample: &mut Sample, second: u64| {
+        sample.cpus[0].softnet = Reading::Value(Softnet {
+            dropped: second * 100,
+            ..Softnet::default()
+        });
+        sample.cgroups = Reading::Value(std::sync::Arc::new(Cgroups {
+            layout: crate::sample::CgroupLayout::V2,
+            mount: "/".into(),
+            zombies: Reading::Value(second * 50),
+            visible: 1,
+            sweep: crate::sample::Sweep::default(),
+            rows: Vec::new(),
+        }));
+        sample.costs = Reading::Value(std::sync::Arc::new(Costs {
+            at_ns: sample.at_ns,
+            programs: vec![ProgramCost {
+                share: 0.5,
+                ..ProgramCost::default()
+            }],
+            ..Costs::default()
+        }));
+    };
+    let quiet = |_: &mut Sample, _: u64| ();
+    for host in ["b", "a"] {
+        let mut data = record_of("a", 1_000, noisy);
+        data.extend(record_of(host, 5, quiet));
+        let recording = Recording::open(data, |_| ()).unwrap();
+        let mut player = Player::new(recording);
+        let mut model = crate::Model::new();
+        let mut noisy = false;
+        while let Some(mut frame) = player.next_frame().unwrap() {
+            model.apply(&mut frame);
+            noisy |= !model.findings().is_empty();
+        }
+        assert!(noisy, "the first of them has findings");
+        assert_eq!(&*model.header().unwrap().host.hostname, host);
+        assert_eq!(model.findings(), []);
+        assert_eq!((model.samples(), model.cores.ticks().count()), (70, 69));
+        assert_eq!(model.cgroups.points().count(), 70);
+        assert!(model.costs.points().all(|point| point.window_ns == 0));
+        let first = model.cores.time(model.cores.ticks().start).unwrap();
+        assert_eq!((first.at_ns, first.span_ns), (6_000_000_000, 1_000_000_000));
+    }
+}
+
+/// A few KB of zstd that would take gigabytes of memory.
+#[test]
+fn lists_without_end_are_refused_with_their_line() {
+    let list = |item: &str, n: usize| format!("[{}{item}]", format!("{item},").repeat(n));
+    let Frame::Sample(one) = sample(1) else {
+        unreachable!();
+    };
+    // In few bytes of text.
+    let mut one = one;
+    for softirq in &mut one.cpus[0].softirqs {
+        softirq.timing = Reading::Value(SoftirqTiming::default());
+    }
+    let line = serde_json::to_string(&Frame::Sample(one.clone())).unwrap();
+    let cpu = serde_json::to_string(&one.cpus[0]).unwrap();
+    let many = format!(r#""cpus":{}"#, list(&cpu, 9_000));
+    let many_cpus = line.replacen(&format!(r#""cpus":[{cpu}]"#), &many, 1);
+    assert!(many_cpus.len() > 9_000 * cpu.len());
+    let Frame::Stall(stall) = Frame::Stall(Box::new(stall(1, 3))) else {
+        unreachable!();
+    };
+    let stall = serde_json::to_string(&Frame::Stall(stall)).unwrap();
+    let victims = format!(r#""victims":{},"lost":"#, list("7", 10_000));
+    let many_victims = stall.replacen(r#""lost":"#, &victims, 1);
+    for (text, why) in [
+        (many_cpus, "more than 8192 CPUs"),
+        (many_victims, "more than 8192 CPUs"),
+    ] {
+        let mut lines = serde_json::to_vec(&Frame::Header(Box::new(header()))).unwrap();
+        for line in [&line, &text, &line] {
+            lines.push(b'\n');
+            lines.extend_from_slice(line.as_bytes());
+        }
+        lines.push(b'\n');
+        let data = zstd::encode_all(&lines[..], 3).unwrap();
+        assert!(data.len() < 64 << 10, "{}", data.len());
+        let mut player = Player::new(Recording::open(data, |_| ()).unwrap());
+        let mut errors = Vec::new();
+        let mut samples = 0;
+        loop {
+            match player.next_frame() {
+                Ok(Some(frame)) => samples += u32::from(matches!(frame, Frame::Sample(_))),
+                Ok(None) => break,
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        assert_eq!(samples, 2, "the rest is shown");
+        assert_eq!(errors.len(), 1);
+        assert!(
+            errors[0].starts_with("line 3 of the group at byte 0"),
+            "{errors:?}"
+        );
+        assert!(errors[0].contains(why), "{errors:?}");
+    }
 }
 
 /// What a stall costs in a recording, as the module's introduction states it.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::sample::tracing::Owner;
-use crate::{Name, Reading};
+use crate::{Name, Reading, bounded};
 
 /// The host's memory cgroups.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ pub struct Cgroups {
     /// What the background sweep has done so far.
     pub sweep: Sweep,
     /// Every memory cgroup, parents before children.
+    #[serde(deserialize_with = "bounded::many")]
     pub rows: Vec<Cgroup>,
 }
 

@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading};
+use crate::{Name, Reading, bounded};
 
 /// What the probes of this host cost, by the newest windows.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,17 +16,22 @@ pub struct Costs {
     /// How run time was measured, or why it was not.
     pub method: Reading<CostMethod>,
     /// BPF programs, ours included, ascending by id.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub programs: Vec<ProgramCost>,
     /// Maps that the programs use, ascending by id.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub maps: Vec<BpfMap>,
     /// Maps that are used as well but were too many to list.
     #[serde(default)]
     pub maps_left_out: u64,
     /// Dynamic events that are not BPF, by their group and name.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub dynamic: Vec<DynamicCost>,
     /// ftrace instances, the top level's name empty.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub instances: Vec<InstanceCost>,
     /// What an estimate takes for one hit of each kind, ns, and where that is from.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub per_hit: Vec<PerHit>,
 }
 
@@ -119,6 +124,7 @@ pub struct BpfMap {
     /// How many entries it can hold.
     pub max_entries: u32,
     /// Ids of the programs that use it.
+    #[serde(deserialize_with = "bounded::first_some")]
     pub programs: Vec<u32>,
     /// Whether programs that write to it can make CPUs wait for each other: hash maps (per bucket,
     /// and for free entries), LRU lists, tries, queues, and ring buffers (kernel/bpf/).
@@ -167,8 +173,8 @@ pub struct PerHit {
     pub from: Name,
 }
 
-/// Programs, maps, events and instances that are told at most; more are read over.
-const MOST: usize = 1 << 14;
+/// A program keeps no more CPUs busy than a kernel can have, by far.
+const MOST_CPUS: f64 = 16_384.0;
 /// The largest rate, and the longest time in ns, that can have been measured: a day.
 const LARGEST: f64 = 8.64e13;
 
@@ -188,13 +194,12 @@ fn reading(value: &mut Reading<f64>) {
 }
 
 impl Costs {
-    /// Brings figures and lists into the bounds of what can have been measured.
+    /// Brings figures into the bounds of what can have been measured.
     pub(super) fn bound(&mut self) {
         if let Reading::Value(CostMethod::Windows { duty, .. }) = &mut self.method {
             figure(duty);
             *duty = duty.min(1.0);
         }
-        self.programs.truncate(MOST);
         for program in &mut self.programs {
             let figures = [&mut program.runs_per_s, &mut program.share];
             figures.into_iter().for_each(figure);
@@ -205,7 +210,7 @@ impl Costs {
                 &mut program.misses_per_s,
             ];
             readings.into_iter().for_each(reading);
-            program.share = program.share.min(MOST as f64);
+            program.share = program.share.min(MOST_CPUS);
             if let Some(growth) = &mut program.growth {
                 let figures = [
                     &mut growth.few_cpus,
@@ -216,8 +221,6 @@ impl Costs {
                 figures.into_iter().for_each(figure);
             }
         }
-        self.maps.truncate(MOST);
-        self.dynamic.truncate(MOST);
         for event in &mut self.dynamic {
             let readings = [
                 &mut event.hits_per_s,
@@ -226,7 +229,6 @@ impl Costs {
             ];
             readings.into_iter().for_each(reading);
         }
-        self.instances.truncate(MOST);
         for instance in &mut self.instances {
             let readings = [
                 &mut instance.events_per_s,
@@ -235,7 +237,6 @@ impl Costs {
             ];
             readings.into_iter().for_each(reading);
         }
-        self.per_hit.truncate(MOST);
         self.per_hit.iter_mut().for_each(|hit| figure(&mut hit.ns));
     }
 }

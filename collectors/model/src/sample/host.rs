@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading};
+use crate::{Name, Reading, bounded};
 
 /// What does not change while the host is up (but for hotplug, which samples show).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,7 @@ pub struct Host {
     /// CPUs that could ever be present (`/sys/devices/system/cpu/possible`).
     pub possible_cpus: u32,
     /// Topology of each present CPU, ascending.
+    #[serde(deserialize_with = "bounded::cpus")]
     pub topology: Vec<CpuTopology>,
     /// How the kernel preempts itself: decides which stalls can occur.
     pub preemption: Reading<Preemption>,

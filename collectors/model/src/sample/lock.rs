@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading, Reason};
+use crate::{Name, Reading, Reason, bounded};
 
 /// Kinds of locks, as the flags of `contention_begin` tell them (include/trace/events/lock.h).
 #[derive(
@@ -93,64 +93,32 @@ pub struct Locks {
     /// they were not.
     pub measured_ns: u64,
     /// Exact: every wait that ended in the window, by kind; kinds without a wait are left out.
+    #[serde(deserialize_with = "bounded::frames")]
     pub kinds: Vec<LockWaits>,
     /// Exact, by lock and kind: the longest waits first; what is left out is in `rest`.
+    #[serde(deserialize_with = "bounded::rows")]
     pub locks: Vec<Lock>,
     /// Waits of locks that are not listed: too many at once, or for the kernel's table of them.
     pub rest: Waits,
     /// By CPU on which the wait ended, which for what spins is that on which it began; CPUs
     /// without a wait are left out.
+    #[serde(deserialize_with = "bounded::cpus")]
     pub cpus: Vec<(u32, Waits)>,
     /// By call stack and waiter: the longest waits first.
+    #[serde(deserialize_with = "bounded::rows")]
     pub stacks: Vec<LockStack>,
     /// Waits that last, by lock: at the end of the window, in kinds that sleep. The longest first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::rows"
+    )]
     pub lasting: Vec<Lasting>,
     /// What of the waits the stacks do not show: of short waits every n-th alone has one.
     pub unseen: Waits,
     /// The share of samples in lock slow paths: independent of the tracepoints.
     #[serde(default = "Reading::not_recorded")]
     pub share: Reading<LockShare>,
-}
-
-/// Locks, and stacks, that a window has at most; more are read over.
-const MOST_ROWS: usize = 1024;
-/// CPUs that a window has at most.
-const MOST_CPUS: usize = 1 << 16;
-/// Functions of a stack at most.
-const MOST_FRAMES: usize = 512;
-
-impl Locks {
-    /// Cuts lists that are longer than any that stalltop writes.
-    pub(super) fn bound(&mut self) {
-        self.kinds.truncate(LockKind::COUNT);
-        for kind in &mut self.kinds {
-            kind.hist.truncate(64);
-        }
-        self.locks.truncate(MOST_ROWS);
-        self.cpus.truncate(MOST_CPUS);
-        self.stacks.truncate(MOST_ROWS);
-        for stack in &mut self.stacks {
-            stack.frames.truncate(MOST_FRAMES);
-            stack.programs.truncate(MOST_FRAMES);
-            stack.owners.truncate(MOST_FRAMES);
-        }
-        self.lasting.truncate(MOST_ROWS);
-        for lasting in &mut self.lasting {
-            lasting.frames.truncate(MOST_FRAMES);
-            if let Some(owner) = &mut lasting.owner {
-                owner.frames.truncate(MOST_FRAMES);
-            }
-        }
-        if let Reading::Value(share) = &mut self.share {
-            share.stacks.truncate(MOST_ROWS);
-            share.cpus.truncate(MOST_CPUS);
-            for stack in &mut share.stacks {
-                stack.frames.truncate(MOST_FRAMES);
-                stack.programs.truncate(MOST_FRAMES);
-            }
-        }
-    }
 }
 
 /// Waits, added up.
@@ -181,6 +149,7 @@ pub struct LockWaits {
     /// Exact.
     pub waits: Waits,
     /// By duration: bucket `i` counts waits in `[2^i, 2^(i+1))` ns; zeros at the end are left out.
+    #[serde(deserialize_with = "bounded::frames")]
     pub hist: Vec<u64>,
 }
 
@@ -208,10 +177,15 @@ pub struct LockStack {
     /// The lock's name, as in [`Lock::name`].
     pub name: Reading<Name>,
     /// Functions, innermost first. Those of BPF programs are `bpf_prog_<tag>_<name> [bpf]`.
+    #[serde(deserialize_with = "bounded::frames")]
     pub frames: Vec<Name>,
     /// Ids of the BPF programs in the stack, found by the addresses of their machine code,
     /// innermost first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::frames"
+    )]
     pub programs: Vec<u32>,
     /// Process id of the waiters.
     pub tgid: u32,
@@ -225,7 +199,11 @@ pub struct LockStack {
     /// Samples of short waits that it rests on; 0 where all were long and exact.
     pub sampled: u64,
     /// Who held the lock when a wait began, as often as that was seen: mutexes and rwsems only.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::frames"
+    )]
     pub owners: Vec<LockOwner>,
 }
 
@@ -240,6 +218,7 @@ pub struct LockOwner {
     pub count: u64,
     /// Its kernel stack after the fact (`/proc/PID/stack`), innermost first; empty where it ran,
     /// was gone or may not be seen.
+    #[serde(deserialize_with = "bounded::frames")]
     pub frames: Vec<Name>,
 }
 
@@ -264,6 +243,7 @@ pub struct Lasting {
     /// Its comm; empty where it was gone.
     pub comm: Name,
     /// Its kernel stack (`/proc/PID/stack`), innermost first; empty where it may not be seen.
+    #[serde(deserialize_with = "bounded::frames")]
     pub frames: Vec<Name>,
     /// Who held the lock when that wait began: mutexes and rwsems only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -277,6 +257,7 @@ pub struct LockWatch {
     pub tracer: Reading<LockTracer>,
     /// Waits that the tracepoints do not show on this host; found by contending locks of our own
     /// where that is possible. Empty where all that is looked for shows.
+    #[serde(deserialize_with = "bounded::measured_some")]
     pub hidden: Reading<Vec<Hidden>>,
     /// Waits whose beginning was seen and whose end was not, or the other way round.
     pub unpaired: u64,
@@ -301,6 +282,7 @@ pub struct Hidden {
     /// What, in a few words: `spinlocks`, `the first waiter of a spinlock`, `locks of BPF maps`.
     pub what: Name,
     /// The kinds that are hidden entirely; empty where only a part of them is.
+    #[serde(deserialize_with = "bounded::frames")]
     pub kinds: Vec<LockKind>,
     /// Why, with what would mend it.
     pub why: Reason,
@@ -337,8 +319,10 @@ pub struct LockShare {
     /// suspected. Never a part of `in_lock`.
     pub suspected: u64,
     /// By stack, the most samples first; bounded.
+    #[serde(deserialize_with = "bounded::rows")]
     pub stacks: Vec<ShareStack>,
     /// By CPU: samples, of these in a lock's slow path, and suspected; only CPUs with either.
+    #[serde(deserialize_with = "bounded::cpus")]
     pub cpus: Vec<(u32, u64, u64, u64)>,
 }
 
@@ -350,9 +334,14 @@ pub struct ShareStack {
     /// Whether a lock is only suspected.
     pub suspected: bool,
     /// Functions, innermost first.
+    #[serde(deserialize_with = "bounded::frames")]
     pub frames: Vec<Name>,
     /// Ids of the BPF programs in the stack, innermost first.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::frames"
+    )]
     pub programs: Vec<u32>,
     /// Process id of the task that was sampled.
     pub tgid: u32,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading};
+use crate::{Name, Reading, bounded};
 
 /// stalltop's own cost: a tool that hunts stalls must not cause them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -20,6 +20,7 @@ pub struct OwnCost {
     /// How long the last tick's collection took, ns.
     pub tick_ns: u64,
     /// Each of our eBPF programs.
+    #[serde(deserialize_with = "bounded::some")]
     pub programs: Vec<ProgramHealth>,
 }
 

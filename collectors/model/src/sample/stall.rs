@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Owner, Vector};
-use crate::{Name, Reading};
+use super::{LATEST_NS, LATEST_WALL_NS, Owner, Vector};
+use crate::{Name, Reading, bounded};
 
 /// Kinds of stalls.
 #[derive(
@@ -101,8 +101,10 @@ pub struct Stall {
     /// How it was looked at.
     pub sampling: Sampling,
     /// What was seen, oldest first. Also a little of what was before and after.
+    #[serde(deserialize_with = "bounded::some")]
     pub timeline: Vec<Seen>,
     /// The distinct stacks that `timeline` refers to, innermost function first.
+    #[serde(deserialize_with = "bounded::some")]
     pub stacks: Vec<Vec<Name>>,
     /// Samples that should be in the window but were lost (overwritten, or not taken).
     pub lost: u32,
@@ -114,11 +116,25 @@ pub struct Stall {
     pub waited: Option<Name>,
     /// Other CPUs that stalled at the same time for the same reason; this is the row that
     /// names the holder, and theirs are merged into it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::cpus"
+    )]
     pub victims: Vec<u32>,
     /// Whether stalltop itself held the CPU.
     #[serde(default)]
     pub ours: bool,
+}
+
+impl Stall {
+    /// Brings times into the bounds of what can have been measured.
+    pub(crate) fn bound(&mut self) {
+        self.at_ns = self.at_ns.min(LATEST_NS);
+        self.wall_ns = self.wall_ns.min(LATEST_WALL_NS);
+        let delays = [&mut self.delay_ns, &mut self.least_ns, &mut self.most_ns];
+        delays.into_iter().for_each(|ns| *ns = (*ns).min(LATEST_NS));
+    }
 }
 
 /// Who held a CPU.
@@ -158,6 +174,7 @@ pub struct Culprit {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<Name>,
     /// Its user stack after the fact, innermost first, or why there is none.
+    #[serde(deserialize_with = "bounded::measured_some")]
     pub user_stack: Reading<Vec<Name>>,
 }
 
@@ -205,6 +222,7 @@ pub struct StallWatch {
     /// Between two ticks of the scheduler, ns (`CONFIG_HZ`).
     pub tick_ns: u64,
     /// CPUs on which the 1 kHz sampler is on now.
+    #[serde(deserialize_with = "bounded::cpus")]
     pub sampling: Vec<u32>,
     /// Whether the sampler can see inside interrupts-off sections.
     pub nmi: bool,

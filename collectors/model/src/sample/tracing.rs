@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Name, Reading, Reason};
+use crate::{Name, Reading, Reason, bounded};
 
 /// Everything that traces on this host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,7 +16,10 @@ pub struct Tracing {
     /// Loaded BPF programs and links (bpf(2)).
     pub bpf: Reading<BpfObjects>,
     /// Users of perf events without BPF (`perf record -e sched:...`), which no file lists.
-    #[serde(default = "Reading::not_recorded")]
+    #[serde(
+        default = "Reading::not_recorded",
+        deserialize_with = "bounded::measured_some"
+    )]
     pub perf: Reading<Vec<PerfUse>>,
     /// The look at the host that goes on now and does not end, since when (`CLOCK_BOOTTIME`, ns);
     /// 0 for none: the rest is what was known before it.
@@ -64,8 +67,10 @@ pub struct Tracefs {
     /// Where it is mounted.
     pub mount: Name,
     /// The top level (name empty) and `instances/*`.
+    #[serde(deserialize_with = "bounded::some")]
     pub instances: Vec<Instance>,
     /// `kprobe_events`, `uprobe_events`, `dynamic_events`.
+    #[serde(deserialize_with = "bounded::many")]
     pub dynamic: Vec<DynamicEvent>,
 }
 
@@ -81,10 +86,12 @@ pub struct Instance {
     /// `set_event_pid`, as the kernel prints it; empty when not restricted.
     pub set_event_pid: Reading<Name>,
     /// Events that are on, soft-armed, filtered or triggered; others are left out.
+    #[serde(deserialize_with = "bounded::many")]
     pub events: Vec<Event>,
     /// How many events exist in this instance.
     pub events_available: u64,
     /// Whether `set_event` and the `events/*/enable` tree agree; the differing events if not.
+    #[serde(deserialize_with = "bounded::many")]
     pub disagreement: Vec<Name>,
     /// Entries written to all CPUs' buffers since start or reset (`per_cpu/*/stats`).
     pub buffer_entries: Reading<u64>,
@@ -93,6 +100,7 @@ pub struct Instance {
     #[serde(default = "Reading::not_recorded")]
     pub buffer_lost: Reading<u64>,
     /// Processes that hold `trace_pipe` or `trace_pipe_raw` open.
+    #[serde(deserialize_with = "bounded::measured_some")]
     pub readers: Reading<Vec<Holder>>,
     /// Whether stalltop made this instance.
     pub ours: bool,
@@ -110,6 +118,7 @@ pub struct Event {
     /// Its `filter`, if any.
     pub filter: Option<Name>,
     /// Its `trigger` lines without the comments.
+    #[serde(deserialize_with = "bounded::some")]
     pub triggers: Vec<Name>,
 }
 
@@ -208,6 +217,7 @@ pub struct KernelProbes {
     /// `kprobes/enabled`: the master switch.
     pub enabled: Reading<bool>,
     /// `kprobes/list`.
+    #[serde(deserialize_with = "bounded::many")]
     pub list: Vec<KernelProbe>,
 }
 
@@ -248,8 +258,10 @@ pub enum KernelProbeKind {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BpfObjects {
     /// Programs by id.
+    #[serde(deserialize_with = "bounded::many")]
     pub programs: Vec<BpfProgram>,
     /// Links by id, those that no listed program explains included.
+    #[serde(deserialize_with = "bounded::many")]
     pub links: Vec<BpfLink>,
     /// Whether descriptors of processes could be read, so that "nobody" means nobody.
     #[serde(with = "crate::reason::works")]
@@ -272,12 +284,16 @@ pub struct BpfProgram {
     /// The loader's user id.
     pub uid: u32,
     /// Ids of the maps it uses.
+    #[serde(deserialize_with = "bounded::some")]
     pub maps: Vec<u32>,
     /// What it is attached to.
+    #[serde(deserialize_with = "bounded::many")]
     pub attached: Vec<Attachment>,
     /// Processes that hold it, directly or through a link or perf event.
+    #[serde(deserialize_with = "bounded::some")]
     pub holders: Vec<Holder>,
     /// Paths in bpffs at which it or its link is pinned.
+    #[serde(deserialize_with = "bounded::some")]
     pub pins: Vec<Name>,
     /// Whether stalltop loaded it.
     pub ours: bool,
@@ -339,8 +355,10 @@ pub struct BpfLink {
     /// What it attaches to; empty if the kernel does not say.
     pub target: Name,
     /// Processes that hold it.
+    #[serde(deserialize_with = "bounded::some")]
     pub holders: Vec<Holder>,
     /// Paths at which it is pinned.
+    #[serde(deserialize_with = "bounded::some")]
     pub pins: Vec<Name>,
 }
 

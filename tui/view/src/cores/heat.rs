@@ -397,10 +397,12 @@ fn longest_delays(scene: &Scene<'_>, cpu: u32, map: &HeatMap) -> Vec<Option<u64>
         }
         // A tick's end belongs to the second before the one that it begins.
         let (from, to) = (column(time.at_ns - time.span_ns), column(time.at_ns - 1));
-        for column in from..=to {
-            if let Some(most) = out.get_mut(column as usize) {
-                *most = Some(most.map_or(ns, |m: u64| m.max(ns)));
-            }
+        // A recording may say that a tick took decades.
+        let reached = out
+            .iter_mut()
+            .take(usize::try_from(to).map_or(usize::MAX, |to| to.saturating_add(1)));
+        for most in reached.skip(usize::try_from(from).unwrap_or(usize::MAX)) {
+            *most = Some(most.map_or(ns, |m: u64| m.max(ns)));
         }
     }
     out

@@ -66,7 +66,7 @@ impl Scale {
     /// How a heading names it: `2 min · 1 cell 4 s`.
     pub(crate) fn label(&self, cores: &CoresModel) -> String {
         let span = cores.time(self.last).map_or(0, |t| t.span_ns);
-        let of = |ticks: u64| seconds(ticks * span);
+        let of = |ticks: u64| seconds(ticks.saturating_mul(span));
         if span == 0 {
             return String::new();
         }
@@ -113,7 +113,7 @@ pub(crate) fn heading(order: &str, scene: &Scene<'_>) -> String {
     match span {
         Some(time) => format!(
             "{order} · maxima of the last {}",
-            seconds(kept * time.span_ns)
+            seconds(kept.saturating_mul(time.span_ns))
         ),
         None => order.to_owned(),
     }

@@ -1,6 +1,7 @@
 //! Whatever is pressed, at whatever size: the screen stands.
 
 use proptest::prelude::*;
+use stalltop_model::Model;
 use stalltop_model::change::{ChangeError, Request};
 use stalltop_view::{Effect, Feed, Key, KeyCode, Mouse, MouseKind, Msg};
 
@@ -77,9 +78,13 @@ proptest! {
         cpus in prop::sample::select(vec![1u32, 2, 40]),
         (sick, bare, hostile) in any::<(bool, bool, bool)>(),
         ticks in 0u64..12,
+        jumps in prop::collection::vec(any::<(u64, u64)>(), 0..3),
     ) {
         let kind = Kind { cpus, ticks, sick, bare, hostile };
-        let model = super::host::model(kind);
+        let mut model = super::host::model(kind);
+        for (at_ns, wall_ns) in jumps {
+            jump(&mut model, at_ns, wall_ns);
+        }
         let mut screen = Screen::of(model, options("night", Depth::Ansi256), width, height);
         for msg in messages {
             if let Msg::Resize(w, h) = msg {
@@ -97,6 +102,23 @@ proptest! {
             screen.text();
         }
     }
+}
+
+/// A sample of another time, as far forth or back as a recording may say it is.
+fn jump(model: &mut Model, at_ns: u64, wall_ns: u64) {
+    let mut next = model.now().clone();
+    (next.at_ns, next.wall_ns) = (at_ns.min(1 << 60), wall_ns.min(i64::MAX as u64));
+    model.advance(&mut next);
+}
+
+/// Such a tick reaches into every column there could be.
+#[test]
+fn a_tick_of_decades_is_drawn_at_once() {
+    let mut model = super::host::model(Kind::sick(2));
+    jump(&mut model, u64::MAX - 1, u64::MAX - 1);
+    let mut screen = Screen::of(model, options("night", Depth::Ansi256), 120, 40);
+    screen.keys("2 enter m");
+    assert!(screen.text().contains("delay"), "{}", screen.text());
 }
 
 /// Some requests are refused, some are never answered.

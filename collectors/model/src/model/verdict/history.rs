@@ -70,12 +70,6 @@ impl History {
         self.points.push_back(sum.point(now.wall_ns));
     }
 
-    /// What was is not the past of what comes.
-    pub(super) fn restart(&mut self) {
-        self.points.clear();
-        self.sum = Sum::default();
-    }
-
     pub(super) fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + Clone {
         self.points.iter()
     }
