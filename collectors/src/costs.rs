@@ -158,7 +158,7 @@ impl CostHandle {
 }
 
 fn run(shared: &Shared<State>, env: &Env) {
-    let _alive = Alive(|| shared.end(&failed("what probes cost")));
+    let _alive = Alive::new(|| shared.end(&failed("what probes cost")));
     let mut meter = Meter::new(env);
     let seed = nanoseconds(ClockId::Realtime) ^ u64::from(std::process::id());
     let mut schedule = Schedule::new(Instant::now(), seed);

@@ -4,6 +4,7 @@
 //! tree in tests; every parser takes bytes. A source that is missing gives a
 //! [`stalltop_model::Reason`], never an early exit.
 
+pub mod alive;
 pub mod cgroups;
 pub mod change;
 pub mod cores;

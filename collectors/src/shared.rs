@@ -6,17 +6,7 @@ use std::time::Duration;
 
 use stalltop_model::Reason;
 
-/// Where a thread ends that should not, says so: what it published last would be taken for the
-/// present for ever.
-pub(crate) struct Alive<F: FnMut()>(pub(crate) F);
-
-impl<F: FnMut()> Drop for Alive<F> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            (self.0)();
-        }
-    }
-}
+pub(crate) use crate::alive::Alive;
 
 /// Why there is nothing of `what` any more: a thread of ours failed.
 pub(crate) fn failed(what: &str) -> Reason {

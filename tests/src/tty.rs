@@ -234,6 +234,11 @@ impl Tty {
         StoppedThread::new(named.expect("a thread of that name")).expect("ptrace(2)")
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal to the program.
     ///
     /// # Panics

@@ -237,6 +237,38 @@ fn sigterm_and_sigint_give_the_terminal_back() {
     }
 }
 
+/// Numbers of the signals that a process has handlers for (proc_pid_status(5), `SigCgt`).
+fn caught(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:"));
+    u64::from_str_radix(mask.expect("a mask").trim(), 16).expect("hexadecimal")
+}
+
+#[test]
+fn signals_are_caught_before_the_terminal_is_taken() {
+    let bench = Bench::new();
+    for _ in 0..5 {
+        let mut tty = bench.start().run();
+        while !tty.is_taken() {
+            std::hint::spin_loop();
+        }
+        tty.signal(Signal::STOP);
+        let caught = caught(tty.id());
+        for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+            let bit = 1 << (signal.as_raw() - 1);
+            assert_ne!(
+                caught & bit,
+                0,
+                "{signal:?} would leave the terminal as it is"
+            );
+        }
+        tty.signal(Signal::TERM);
+        tty.signal(Signal::CONT);
+        assert_eq!(tty.end().status.code(), Some(0));
+        tty.assert_given_back();
+    }
+}
+
 #[test]
 fn a_closed_terminal_ends_the_program() {
     require!(need::root());

@@ -10,6 +10,7 @@ mod open_recording;
 mod ticker;
 mod ui;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -29,7 +30,12 @@ fn main() -> ExitCode {
         Err(error) if commands::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let text = format!("{error:#}");
-            eprintln!("stalltop: {}", stalltop_model::printable(&text));
+            // The terminal may be gone: no reason to panic.
+            let _ = writeln!(
+                std::io::stderr(),
+                "stalltop: {}",
+                stalltop_model::printable(&text)
+            );
             ExitCode::from(commands::exit_status(&error))
         }
     }

@@ -293,7 +293,7 @@ fn a_thread_that_failed_is_told_whatever_is_asked_then() {
     let shared = Arc::new(Shared::<State>::default());
     let theirs = Arc::clone(&shared);
     let failing = std::thread::spawn(move || {
-        let _alive = Alive(|| theirs.end(&failed("what probes cost")));
+        let _alive = Alive::new(|| theirs.end(&failed("what probes cost")));
         std::panic::resume_unwind(Box::new("no word of it on standard error"));
     });
     assert!(failing.join().is_err());

@@ -117,7 +117,7 @@ impl Background {
         let (loaded, traced, asked) = (Arc::clone(loaded), Arc::clone(traced), Arc::clone(asked));
         let (theirs, costs) = (options.clone(), this.costs.handle());
         let started = spawn("stalltop-traces", move || {
-            let _alive = Alive(|| trace_ends(&traced, &failed("the tracing state")));
+            let _alive = Alive::new(|| trace_ends(&traced, &failed("the tracing state")));
             load::run(&loaded, &theirs, &costs);
             trace(&traced, &asked, period, &theirs, &costs);
         });
@@ -128,7 +128,7 @@ impl Background {
         }
         let (handle, asked) = (this.cgroups.clone(), Arc::clone(&this.asked[1]));
         let started = spawn("stalltop-reads", move || {
-            let _alive = Alive(|| handle.end(failed("memory cgroups")));
+            let _alive = Alive::new(|| handle.end(failed("memory cgroups")));
             sweep(collector, &asked, period);
         });
         if let Err(error) = started {
@@ -266,7 +266,7 @@ mod tests {
         }));
         let theirs = Arc::clone(&traced);
         let thread = std::thread::spawn(move || {
-            let _alive = Alive(|| trace_ends(&theirs, &failed("the tracing state")));
+            let _alive = Alive::new(|| trace_ends(&theirs, &failed("the tracing state")));
             std::panic::resume_unwind(Box::new("no word of it on standard error"));
         });
         assert!(thread.join().is_err());

@@ -14,6 +14,7 @@ use stalltop_probes::Samples;
 
 use super::governor::{Governor, LocksMode, Plan};
 use super::watch::{Watcher, program};
+use crate::alive::Alive;
 use crate::env::Env;
 use crate::shared::Shared;
 use crate::stalls::CloserLook;
@@ -61,17 +62,13 @@ pub(crate) struct LockHandle {
 }
 
 /// Says so where the thread ends that should not.
-struct Alive<'a>(&'a Shared<State>);
-
-impl Drop for Alive<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.lock().newest = Reading::Off(Reason::Refused {
-                what: "locks".into(),
-                why: "stalltop failed to understand a window (a bug): start it again".into(),
-            });
-        }
-    }
+fn alive(shared: &Shared<State>) -> Alive<impl FnMut()> {
+    Alive::new(|| {
+        shared.lock().newest = Reading::Off(Reason::Refused {
+            what: "locks".into(),
+            why: "stalltop failed to understand a window (a bug): start it again".into(),
+        });
+    })
 }
 
 impl LockHandle {
@@ -173,7 +170,7 @@ fn wish(shared: &Shared<State>) -> Wish {
 }
 
 fn run(shared: &Shared<State>, setup: Setup) {
-    let _alive = Alive(shared);
+    let _alive = alive(shared);
     let period = setup.tick.clamp(PERIOD.0, PERIOD.1);
     let mut governor = Governor::new(setup.mode, period);
     let mut watcher = Watcher::new(
@@ -287,7 +284,7 @@ mod tests {
         let shared = Arc::new(Shared::<State>::default());
         let theirs = Arc::clone(&shared);
         let failed = thread::spawn(move || {
-            let _alive = Alive(&theirs);
+            let _alive = alive(&theirs);
             std::panic::resume_unwind(Box::new("no word of it on standard error"));
         });
         assert!(failed.join().is_err());

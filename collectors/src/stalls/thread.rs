@@ -25,6 +25,7 @@ use super::process::Processes;
 use super::sampling::{CloserLook, Policy, Switch, Switched};
 use super::switch::Switcher;
 use super::watch::{Source, Understand, Watcher};
+use crate::alive::Alive;
 use crate::own::nanoseconds;
 
 /// Stalls on their way to the facts, and from there to the tick, at most.
@@ -112,19 +113,15 @@ struct Wish {
 }
 
 /// Says so of every kind where a thread ends that should not.
-struct Alive<'a>(&'a Shared);
-
-impl Drop for Alive<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            for kind in &mut self.0.lock().watch.kinds {
-                *kind = Reading::Off(Reason::Refused {
-                    what: "stalls".into(),
-                    why: "stalltop failed to understand one (a bug): start it again".into(),
-                });
-            }
+fn alive(shared: &Shared) -> Alive<impl FnMut()> {
+    Alive::new(|| {
+        for kind in &mut shared.lock().watch.kinds {
+            *kind = Reading::Off(Reason::Refused {
+                what: "stalls".into(),
+                why: "stalltop failed to understand one (a bug): start it again".into(),
+            });
         }
-    }
+    })
 }
 
 /// What is watched, and how.
@@ -349,7 +346,7 @@ fn run<U: Understand>(
     let mut place = Place::new();
     let mut out = Vec::new();
     let mut unsent = 0;
-    let _alive = Alive(shared);
+    let _alive = alive(shared);
     loop {
         {
             let mut state = shared.lock();
@@ -467,7 +464,7 @@ impl Place {
 
 /// The thread that looks culprits up.
 fn look_up(shared: &Shared, processes: &mut Processes, stalls: &Receiver<Box<Stall>>) {
-    let _alive = Alive(shared);
+    let _alive = alive(shared);
     while let Ok(mut stall) = stalls.recv() {
         processes.look(&mut stall);
         shared.tell(stall);
@@ -553,7 +550,7 @@ mod tests {
         });
         let shared = Arc::clone(&handle.shared);
         let failed = thread::spawn(move || {
-            let _alive = Alive(&shared);
+            let _alive = alive(&shared);
             std::panic::resume_unwind(Box::new("no word of it on standard error"));
         });
         assert!(failed.join().is_err());

@@ -1,5 +1,9 @@
 //! Changes made in the terminal, in a tracefs instance of the test's own.
 
+use std::os::unix::fs::OpenOptionsExt as _;
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
 use stalltop_tests::instance::Instance;
 use stalltop_tests::tty::Tty;
 use stalltop_tests::{need, require};
@@ -153,4 +157,79 @@ fn two_people_on_one_host_see_each_others_changes() {
         tty.keys("\x03");
         assert_eq!(tty.end().status.code(), Some(0));
     }
+}
+
+/// The journal, locked as by another instance that writes to it: a change waits for a while.
+fn locked(bench: &Bench) -> std::fs::File {
+    let journal = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(bench.journal())
+        .expect("a journal");
+    flock(&journal, FlockOperation::LockExclusive).expect("the lock");
+    journal
+}
+
+/// Confirms a change that cannot begin, and leaves at once.
+fn leave_within_a_change(bench: &Bench, own: &Instance) -> (Tty, std::fs::File) {
+    let mut tty = first_screen(bench.start().size(200, 36).run());
+    select(&mut tty, own);
+    tty.keys(" ");
+    tty.see(&["Enter do it"]);
+    let lock = locked(bench);
+    tty.keys("\r\x03");
+    (tty, lock)
+}
+
+#[test]
+fn who_leaves_within_a_change_waits_for_its_end() {
+    require!(need::root());
+    let own = require!(own("within"));
+    let bench = Bench::new();
+    let (mut tty, lock) = leave_within_a_change(&bench, &own);
+    tty.see(&["finishing: switch off 2 events"]);
+    tty.assert_given_back();
+    assert_eq!(states(&own), ["1", "1"], "the journal is locked");
+    drop(lock);
+    let left = tty.end();
+    assert_eq!((left.status.code(), left.errors.as_str()), (Some(0), ""));
+    assert_eq!(states(&own), ["0", "0"]);
+    let text = tty.text();
+    assert!(text.contains("done: switch off 2 events"), "{text}");
+    assert!(text.contains("still in effect: switch off 2"), "{text}");
+}
+
+#[test]
+fn a_second_signal_does_not_wait() {
+    require!(need::root());
+    let own = require!(own("second"));
+    let bench = Bench::new();
+    let (mut tty, lock) = leave_within_a_change(&bench, &own);
+    tty.see(&["finishing: switch off 2 events"]);
+    tty.signal(Signal::TERM);
+    assert_eq!(tty.end().status.code(), Some(0));
+    drop(lock);
+    let text = tty.text();
+    assert!(text.contains("unfinished: switch off 2 events"), "{text}");
+    assert_eq!(states(&own), ["1", "1"]);
+}
+
+#[test]
+fn a_lost_connection_does_not_cut_a_change_off() {
+    require!(need::root());
+    let own = require!(own("lost"));
+    let bench = Bench::new();
+    let mut tty = first_screen(bench.start().size(200, 36).run());
+    select(&mut tty, &own);
+    tty.keys(" ");
+    tty.see(&["Enter do it"]);
+    let lock = locked(&bench);
+    tty.keys("\r");
+    tty.see(&["leaves it to go on"]);
+    tty.hang_up();
+    drop(lock);
+    let left = tty.end();
+    assert_eq!((left.status.code(), left.errors.as_str()), (Some(0), ""));
+    assert_eq!(states(&own), ["0", "0"]);
 }

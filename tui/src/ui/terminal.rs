@@ -19,7 +19,7 @@ static TAKEN: AtomicBool = AtomicBool::new(false);
 /// What we draw on: one write a frame.
 type Backend = CrosstermBackend<BufWriter<Stdout>>;
 
-/// The terminal while it is ours. Dropping it gives it back; so does a panic.
+/// The terminal while it is ours. Dropping it gives it back.
 pub(crate) struct Screen {
     /// Never dropped: its own drop shows the cursor and complains on standard error where the
     /// terminal is gone; [`give_back`] does that, and in peace.
@@ -34,7 +34,6 @@ impl Screen {
     /// # Errors
     /// When standard output or input is no terminal, or it fails.
     pub(crate) fn take() -> io::Result<Self> {
-        hook_panics();
         enable_raw_mode()?;
         TAKEN.store(true, Ordering::SeqCst);
         let result = execute!(
@@ -105,8 +104,13 @@ impl Drop for Screen {
     }
 }
 
+/// Whether the terminal is ours now.
+pub(super) fn is_taken() -> bool {
+    TAKEN.load(Ordering::SeqCst)
+}
+
 /// Gives the terminal back, as far as it still takes anything.
-fn give_back() {
+pub(super) fn give_back() {
     if TAKEN.swap(false, Ordering::SeqCst) {
         // A terminal that is gone cannot be restored: nothing to do about errors here.
         let _ = execute!(
@@ -118,13 +122,4 @@ fn give_back() {
         );
         let _ = disable_raw_mode();
     }
-}
-
-/// Gives the terminal back before a panic's message is printed, so that it can be read.
-fn hook_panics() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        give_back();
-        before(info);
-    }));
 }

@@ -7,12 +7,13 @@ mod time;
 use ratatui::Frame;
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::change::{Entry, Outcome, Request};
+use stalltop_model::change::{Entry, Failure, Request};
 use stalltop_model::{Model, printable};
 
 use crate::action::{ActionId, Context, Danger, Needs};
-use crate::chrome::{Chrome, Status};
-use crate::dialog::Dialog;
+use crate::chrome::{self, Chrome, Status};
+use crate::dialog::{Change, Dialog};
+use crate::job::{self, Job, JobId, JobState};
 use crate::keymap::Keymap;
 use crate::msg::{Effect, Effects, Feed, Msg, Progress, Wants};
 use crate::pane::{PANES, Pane, PaneId, Reply, Scene, Wish};
@@ -43,6 +44,10 @@ pub struct App {
     open: PaneId,
     panes: Panes,
     dialog: Option<Dialog>,
+    /// How many changes were asked for.
+    jobs: u64,
+    /// What is being written and has no dialog any more.
+    going_on: Vec<Job>,
     /// A filter is being typed.
     typing: bool,
     time: Time,
@@ -60,6 +65,8 @@ impl App {
             open: PaneId::Overview,
             panes: Panes::default(),
             dialog: None,
+            jobs: 0,
+            going_on: Vec::new(),
             typing: false,
             time: Time::default(),
             work: None,
@@ -87,20 +94,23 @@ impl App {
                     ..Effects::none()
                 }
             }
-            Msg::Planned { request, result } => {
-                if let Some(Dialog::Change(change)) = &mut self.dialog {
-                    change.planned(&request, result);
+            Msg::Planned { job, result } => {
+                if let Some(change) = self.change(job) {
+                    change.job.planned(result);
                 }
                 Effects::redraw()
             }
-            Msg::Applying(progress) => {
-                if let Some(Dialog::Change(change)) = &mut self.dialog {
-                    change.progress(progress);
+            Msg::Applying { job, progress } => {
+                let left = self.going_on.iter().position(|left| left.id == job);
+                if let Some(job) = left.and_then(|at| self.going_on.get_mut(at)) {
+                    job.progress(progress);
+                } else if let Some(change) = self.change(job) {
+                    change.job.progress(progress);
                 }
                 Effects::redraw()
             }
-            Msg::Applied(result) => {
-                self.applied(result);
+            Msg::Applied { job, result } => {
+                self.applied(job, result);
                 Effects::redraw()
             }
             Msg::Work(progress) => {
@@ -141,13 +151,15 @@ impl App {
     fn draw(&self, model: &Model, area: Rect, buf: &mut Buffer) {
         let scene = self.scene(model);
         buf.set_style(area, self.options.theme.style(Role::Text));
+        let work = self.work.as_ref().map(chrome::progress);
+        let work = work.or_else(|| self.going_on.last().and_then(Job::going_on));
         let chrome = Chrome {
             scene,
             live: model,
             feed: &self.options.feed,
             paused: self.time.is_held(),
             open: self.open,
-            work: self.work.as_ref(),
+            work: work.as_deref(),
             size: area,
         };
         let body = chrome.body();
@@ -219,6 +231,7 @@ impl App {
     fn with_wants(&mut self, effects: Effects, model: &Model) -> Effects {
         // A verdict has figures of what was measured before the change, and after it.
         let judged = matches!(self.dialog, Some(Dialog::Change(_)))
+            || !self.going_on.is_empty()
             || model.newest_verdict().is_some_and(|(_, v)| v.open);
         let wants = Wants {
             cpu: self.panes.get(self.open).attends(),
@@ -363,8 +376,10 @@ impl App {
     }
 
     fn plan(&mut self, request: Request) -> Effects {
-        self.dialog = Some(Dialog::change(request.clone()));
-        Effects::one(Effect::Plan(request))
+        self.jobs += 1;
+        let job = JobId(self.jobs);
+        self.dialog = Some(Dialog::change(Job::new(job, request.clone())));
+        Effects::one(Effect::Plan { job, request })
     }
 
     fn show(&mut self, dialog: Dialog) -> Effects {
@@ -388,39 +403,42 @@ impl App {
         }
     }
 
-    fn applied(&mut self, result: Result<Box<Entry>, stalltop_model::change::ChangeError>) {
-        let waiting = matches!(self.dialog, Some(Dialog::Change(_)));
-        match result {
-            Ok(entry) => {
-                let time = text::clock(entry.wall_ns);
-                let title = printable(&entry.plan.title).into_owned();
-                let status = match &entry.outcome {
-                    Outcome::Failed { written, why } => Status::new(
-                        Role::Critical,
-                        format!(
-                            "{time} {title}: stopped after {}: {}",
-                            text::plural(u64::from(*written), "write"),
-                            printable(why)
-                        ),
-                    ),
-                    _ => Status::new(Role::Ok, format!("{time} {title}")).about(entry.id),
-                };
-                let undo = entry.plan.undo != stalltop_model::change::UndoClass::Never
-                    && entry.undoes.is_none();
-                self.status = Some(status.with_undo(undo));
-                if waiting {
+    /// The dialog of a change, while that is open.
+    fn change(&mut self, job: JobId) -> Option<&mut Change> {
+        match &mut self.dialog {
+            Some(Dialog::Change(change)) if change.job.id == job => Some(change),
+            _ => None,
+        }
+    }
+
+    /// A change ended: its dialog tells of it, or the footer where it has none.
+    fn applied(&mut self, id: JobId, result: Result<Box<Entry>, Failure>) {
+        let left = self.going_on.iter().position(|job| job.id == id);
+        let left = left.map(|at| self.going_on.remove(at));
+        match (result, self.change(id)) {
+            (Ok(entry), open) => {
+                if open.is_some() {
                     self.dialog = entry.effect.is_some().then(|| Dialog::report(&entry));
                 }
+                let title = format!(
+                    "{} {}",
+                    text::clock(entry.wall_ns),
+                    printable(&entry.plan.title)
+                );
+                let undo = entry.standing().can_undo();
+                let status = Status::new(Role::Ok, title).about(entry.id);
+                self.status = Some(status.with_undo(undo));
             }
-            Err(error) => {
-                if let Some(Dialog::Change(change)) = &mut self.dialog {
-                    change.failed(error);
-                } else {
-                    self.status = Some(Status::new(
-                        Role::Critical,
-                        printable(&error.to_string()).into_owned(),
-                    ));
-                }
+            (Err(failure), Some(change)) => change.job.state = JobState::Failed(failure),
+            (Err(failure), None) => {
+                let title = left.as_ref().and_then(Job::title).unwrap_or_default();
+                let entry = failure.entry.as_deref();
+                let how = entry.and_then(job::stopped);
+                let how = how.unwrap_or_else(|| "not done".to_owned());
+                let why = failure.error.to_string();
+                let about = format!("{}: {how}: {}", printable(title), printable(&why));
+                let undo = entry.and_then(job::put_back).is_some();
+                self.status = Some(Status::new(Role::Critical, about).with_undo(undo));
             }
         }
     }

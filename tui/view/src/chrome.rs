@@ -25,7 +25,7 @@ pub(crate) struct Chrome<'a> {
     pub feed: &'a Feed,
     pub paused: bool,
     pub open: PaneId,
-    pub work: Option<&'a Progress>,
+    pub work: Option<&'a str>,
     pub size: Rect,
 }
 

@@ -12,6 +12,7 @@ use stalltop_model::change::{Entry, Request};
 
 use crate::action::{ActionId, Context, Danger};
 use crate::draw::{self, Pen};
+use crate::job::Job;
 use crate::key::Key;
 use crate::keymap::Keymap;
 use crate::msg::{Effect, Effects, MouseKind};
@@ -47,6 +48,8 @@ pub(crate) enum Answer {
     Close,
     /// Close and do this.
     Run(ActionId),
+    /// Plan this in its place.
+    Plan(Request),
     /// Stay open, and have the program do this.
     Effect(Effect),
 }
@@ -95,8 +98,8 @@ impl Dialog {
         Self::Palette(Palette::new(stack))
     }
 
-    pub(crate) fn change(request: Request) -> Self {
-        Self::Change(Box::new(Change::new(request)))
+    pub(crate) fn change(job: Job) -> Self {
+        Self::Change(Box::new(Change::new(job)))
     }
 
     pub(crate) fn text(lines: Vec<String>) -> Self {

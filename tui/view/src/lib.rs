@@ -13,6 +13,7 @@ mod cores;
 mod dialog;
 mod draw;
 mod glyph;
+mod job;
 mod key;
 mod keymap;
 mod list;
@@ -29,6 +30,7 @@ mod tracing;
 
 pub use action::{ACTIONS, Action, ActionId, Context, Danger, Needs, key_table};
 pub use app::{App, Options};
+pub use job::JobId;
 pub use key::{BadKey, Key, KeyCode};
 pub use keymap::{Keymap, KeymapError};
 pub use msg::{Effect, Effects, Feed, FlameGraph, Mouse, MouseKind, Msg, Progress, Seek, Wants};

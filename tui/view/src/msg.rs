@@ -1,8 +1,9 @@
 //! What happens to the screen, and what the screen asks for.
 
 use stalltop_model::Name;
-use stalltop_model::change::{ChangeError, Entry, Plan, Request};
+use stalltop_model::change::{ChangeError, Entry, Failure, Plan, Request};
 
+use crate::job::JobId;
 use crate::key::Key;
 
 /// Something that happened.
@@ -20,18 +21,28 @@ pub enum Msg {
     Feed(Feed),
     /// An [`Effect::Plan`] was worked out, or could not be.
     Planned {
-        /// What was asked.
-        request: Request,
+        /// Of which change.
+        job: JobId,
         /// The plan, or why there is none.
         result: Result<Box<Plan>, ChangeError>,
     },
     /// An [`Effect::Apply`] goes on.
-    Applying(Progress),
+    Applying {
+        /// Which.
+        job: JobId,
+        /// How far it is.
+        progress: Progress,
+    },
     /// An [`Effect::Apply`] ended.
-    Applied(Result<Box<Entry>, ChangeError>),
+    Applied {
+        /// Which.
+        job: JobId,
+        /// What the journal has of it, or why it stopped, and how much was written by then.
+        result: Result<Box<Entry>, Failure>,
+    },
     /// Long work that is not a change goes on: opening a recording, the first sweep.
     Work(Option<Progress>),
-    /// An [`Effect::Snapshot`] or [`Effect::FlameGraph`] was written here, or why not.
+    /// A file of an [`Effect::Snapshot`] was written here, or why not.
     SnapshotWritten(Result<String, String>),
     /// Something worth one line.
     Note(String),
@@ -103,20 +114,33 @@ pub enum Effect {
     /// Draw every cell anew: something else wrote to the terminal.
     Redraw,
     /// Work out the plan of a change, and answer with [`Msg::Planned`]. Reads only.
-    Plan(Request),
+    Plan {
+        /// For the answer.
+        job: JobId,
+        /// What is asked for.
+        request: Request,
+    },
     /// Carry a confirmed plan out: [`Msg::Applying`] as it goes, then [`Msg::Applied`].
-    Apply(Box<Plan>),
+    Apply {
+        /// For the answers.
+        job: JobId,
+        /// What is to be written.
+        plan: Box<Plan>,
+    },
     /// Hold a replay, or let it go on. Live frames keep coming: the view holds its own copy.
     SetPaused(bool),
     /// Move a replay.
     Seek(Seek),
     /// Times real speed of a replay.
     SetSpeed(f32),
-    /// Write this text to a file and answer with [`Msg::SnapshotWritten`].
-    Snapshot(String),
-    /// Write these stacks as folded text and as a picture, and answer with
-    /// [`Msg::SnapshotWritten`].
-    FlameGraph(Box<FlameGraph>),
+    /// Write what is shown to files, and answer with [`Msg::SnapshotWritten`] for the text, and for
+    /// the stacks.
+    Snapshot {
+        /// The screen as text.
+        text: String,
+        /// Stacks, to be written as folded text and as a picture.
+        flame: Option<Box<FlameGraph>>,
+    },
     /// What is on the screen now: sources that cost something run only while wanted.
     Wants(Wants),
     /// Read this cgroup's `memory.stat` as soon as may be, on the sweep's thread.

@@ -2,7 +2,7 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::change::{Entry, Outcome, Request, UndoClass};
+use stalltop_model::change::{Entry, Request};
 use stalltop_model::model::stalls::Filter;
 use stalltop_model::rules::WINDOW_NS;
 use stalltop_model::sample::{Costs, Sample, Tracing};
@@ -276,11 +276,7 @@ impl<'a> Scene<'a> {
             return true;
         }
         let tracing = &self.sample().tracing;
-        let undoable = |e: &Entry| {
-            e.undoes.is_none()
-                && e.plan.undo != UndoClass::Never
-                && !matches!(e.outcome, Outcome::Undone { .. })
-        };
+        let undoable = |e: &Entry| e.standing().can_undo();
         self.writer
             && self.past().is_none()
             && !(self.started() && self.unprivileged())

@@ -20,11 +20,12 @@ use std::sync::Arc;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::style::{Color, Modifier};
+use stalltop_model::change::{ChangeError, Entry, Failure, Plan};
 use stalltop_model::rules::RULES;
 use stalltop_model::{Frame, Model};
 use stalltop_view::{
-    ActionId, App, Depth, Effect, Effects, Feed, Key, KeyCode, Keymap, Mouse, MouseKind, Msg,
-    Options, PaneInfo, Seek, Theme,
+    ActionId, App, Depth, Effect, Effects, Feed, JobId, Key, KeyCode, Keymap, Mouse, MouseKind,
+    Msg, Options, PaneInfo, Seek, Theme,
 };
 
 /// An application with its model on a terminal of a size.
@@ -33,6 +34,8 @@ struct Screen {
     model: Model,
     terminal: Terminal<TestBackend>,
     last: Effects,
+    /// The change that was asked for last.
+    job: Option<JobId>,
 }
 
 fn options(theme: &str, depth: Depth) -> Options {
@@ -63,6 +66,7 @@ impl Screen {
             model,
             terminal: Terminal::new(TestBackend::new(width, height)).expect("a terminal"),
             last: Effects::none(),
+            job: None,
         };
         screen.send(Msg::Resize(width, height));
         screen.send(Msg::Advanced);
@@ -71,7 +75,24 @@ impl Screen {
 
     fn send(&mut self, msg: Msg) -> &mut Self {
         self.last = self.app.update(msg, &self.model);
+        let job = |effect: &Effect| match effect {
+            Effect::Plan { job, .. } | Effect::Apply { job, .. } => Some(*job),
+            _ => None,
+        };
+        self.job = self.last.list.iter().rev().find_map(job).or(self.job);
         self
+    }
+
+    /// Answers the change that was asked for last with its plan.
+    fn planned(&mut self, result: Result<Box<Plan>, ChangeError>) -> &mut Self {
+        let job = self.job.expect("a change was asked for");
+        self.send(Msg::Planned { job, result })
+    }
+
+    /// Says how it ended.
+    fn applied(&mut self, result: Result<Box<Entry>, Failure>) -> &mut Self {
+        let job = self.job.expect("a change was asked for");
+        self.send(Msg::Applied { job, result })
     }
 
     /// Keys separated by blanks.
@@ -230,7 +251,7 @@ fn hostile_names_stay_text() {
     }
     let mut screen = Screen::new(kind, 100, 30);
     screen.keys("6 y");
-    let Effect::Snapshot(text) = &screen.last.list[0] else {
+    let Effect::Snapshot { text, .. } = &screen.last.list[0] else {
         panic!("{:?}", screen.last)
     };
     assert!(text.chars().all(|c| c == '\n' || !c.is_control()));
@@ -384,7 +405,7 @@ fn read_only_refuses_and_says_why() {
                 .last
                 .list
                 .iter()
-                .filter(|e| matches!(e, Effect::Plan(_)))
+                .filter(|e| matches!(e, Effect::Plan { .. }))
                 .count(),
             0,
             "{key}"

@@ -67,7 +67,7 @@ fn watch(options: &Options) -> stalls::Watch<'_> {
 
 /// Loads what is to be loaded.
 pub(super) fn run(shared: &Shared<Loaded>, options: &Options, costs: &CostHandle) {
-    let _alive = Alive(|| ends(shared, options, &failed("what eBPF tells")));
+    let _alive = Alive::new(|| ends(shared, options, &failed("what eBPF tells")));
     if options.no_bpf {
         let why = Reason::SwitchedOff {
             option: "--no-bpf".into(),

@@ -132,13 +132,13 @@ impl Scene {
         for key in self.keys {
             let key: Key = key.parse().map_err(|_| anyhow!("{key} is no key"))?;
             for effect in app.update(Msg::Key(key), &model).list {
-                if let Effect::Plan(request) = effect {
+                if let Effect::Plan { job, request } = effect {
                     let tracing = &model.now().tracing;
                     let host = recorded_host(tracing)?;
                     let env = Env::at(host.path());
                     let result = change::plan(&env, &request, &Journal::default(), Some(tracing));
                     let result = result.map(Box::new);
-                    app.update(Msg::Planned { request, result }, &model);
+                    app.update(Msg::Planned { job, result }, &model);
                 }
             }
         }

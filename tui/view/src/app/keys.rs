@@ -5,7 +5,7 @@ use stalltop_model::Model;
 use super::App;
 use crate::action::{ACTIONS, ActionId, Context};
 use crate::chrome::{self, Status};
-use crate::dialog::Answer;
+use crate::dialog::{Answer, Dialog};
 use crate::key::{Key, KeyCode};
 use crate::msg::{Effect, Effects, Mouse, MouseKind};
 use crate::theme::Role;
@@ -48,13 +48,16 @@ impl App {
         match dialog.key(key, keymap, self.panes.get(self.open).stack()) {
             Answer::Stay => Effects::redraw(),
             Answer::Close => {
-                self.dialog = None;
+                if let Some(Dialog::Change(change)) = self.dialog.take() {
+                    self.going_on.extend(change.left_alone());
+                }
                 Effects::redraw()
             }
             Answer::Run(action) => {
                 self.dialog = None;
                 self.act(action, model)
             }
+            Answer::Plan(request) => self.plan(request),
             Answer::Effect(effect) => Effects::one(effect),
         }
     }

@@ -14,12 +14,11 @@ use crate::text;
 impl App {
     /// What is shown as text, and a flame graph where there are stacks.
     pub(super) fn write_down(&self, model: &Model) -> Effects {
-        let text = Effects::one(Effect::Snapshot(self.snapshot(model)));
-        let pane = self.panes.get(self.open);
-        match pane.flame(&self.scene(model)) {
-            Some(flame) => text.and(Effects::one(Effect::FlameGraph(Box::new(flame)))),
-            None => text,
-        }
+        let flame = self.panes.get(self.open).flame(&self.scene(model));
+        Effects::one(Effect::Snapshot {
+            text: self.snapshot(model),
+            flame: flame.map(Box::new),
+        })
     }
 
     /// What is shown, as text for a ticket.

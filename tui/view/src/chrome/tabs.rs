@@ -12,7 +12,7 @@ use crate::pane::{PANES, PaneId, Scene};
 use crate::text::{self, NONE};
 use crate::theme::Role;
 
-use super::{Chrome, progress};
+use super::Chrome;
 
 impl Chrome<'_> {
     /// Draws the tabs, and at the right what works, or pressure and the clock.
@@ -43,8 +43,7 @@ impl Chrome<'_> {
         let mut pen = Pen::new(buf, theme, line, 0);
         pen.gap(used);
         if let Some(work) = self.work {
-            let text = progress(work);
-            pen.last(&format!("{} ", text::cut(&text, room)), Role::Warning);
+            pen.last(&format!("{} ", text::cut(work, room)), Role::Warning);
             return;
         }
         let wall = self.scene.wall_ns();

@@ -2,170 +2,102 @@
 
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
-use stalltop_model::change::{ChangeError, OpenMode, Plan, Request, UndoClass};
+use stalltop_model::change::{ChangeError, Failure, OpenMode, Plan, Request, UndoClass, Write};
 use stalltop_model::printable;
 
 use crate::action::{ActionId, Context};
 use crate::chrome;
+use crate::job::{self, Job, JobState, WayOn};
 use crate::key::{Key, KeyCode};
 use crate::keymap::Keymap;
-use crate::msg::{Effect, Progress};
+use crate::msg::Progress;
 use crate::pane::Scene;
 use crate::text;
 use crate::theme::Role;
 
 use super::{Answer, Scroll, moving, paper};
 
-/// What was asked, how far it is, and the part of it that is in view.
+/// A change, what was typed to confirm it, and the part of it that is in view.
 #[derive(Debug)]
 pub(crate) struct Change {
-    request: Request,
-    stage: Stage,
+    pub job: Job,
+    typed: String,
+    /// What was typed is not the word that was asked for.
+    wrong: bool,
     scroll: Scroll,
 }
 
-#[derive(Debug)]
-enum Stage {
-    /// The host is being read.
-    Planning,
-    /// What would be written is on the screen.
-    Asking {
-        plan: Box<Plan>,
-        typed: String,
-        /// What was typed is not the word that was asked for.
-        wrong: bool,
-    },
-    /// It is being written.
-    Applying {
-        plan: Box<Plan>,
-        progress: Option<Progress>,
-    },
-    /// It could not be planned or done.
-    Refused(ChangeError),
-}
-
 impl Change {
-    pub(super) fn new(request: Request) -> Self {
+    pub(super) fn new(job: Job) -> Self {
         Self {
-            request,
-            stage: Stage::Planning,
+            job,
+            typed: String::new(),
+            wrong: false,
             scroll: Scroll::default(),
         }
     }
 
     /// Whether it waits for a person's decision.
     pub(crate) fn asks(&self) -> bool {
-        matches!(self.stage, Stage::Asking { .. })
+        matches!(self.job.state, JobState::Asking(_))
     }
 
-    /// Takes a plan, if it is the one that was asked for.
-    pub(crate) fn planned(&mut self, request: &Request, result: Result<Box<Plan>, ChangeError>) {
-        if *request == self.request && matches!(self.stage, Stage::Planning) {
-            self.stage = match result {
-                Ok(plan) => Stage::Asking {
-                    plan,
-                    typed: String::new(),
-                    wrong: false,
-                },
-                Err(error) => Stage::Refused(error),
-            };
-        }
-    }
-
-    /// Takes news of the writes.
-    pub(crate) fn progress(&mut self, news: Progress) {
-        if let Stage::Applying { progress, .. } = &mut self.stage {
-            *progress = Some(news);
-        }
-    }
-
-    /// It could not be done.
-    pub(crate) fn failed(&mut self, error: ChangeError) {
-        self.stage = Stage::Refused(error);
+    /// What goes on without the dialog: its result will be told in the footer.
+    pub(crate) fn left_alone(self) -> Option<Job> {
+        matches!(self.job.state, JobState::Applying { .. }).then_some(self.job)
     }
 
     pub(super) fn scroll(&mut self, action: ActionId) -> bool {
         self.scroll.act(action)
     }
 
-    /// Whether going on in spite of a refusal makes sense: an undo whose value has moved.
-    fn forceable(&self) -> Option<Request> {
-        match (&self.stage, &self.request) {
-            (
-                Stage::Refused(ChangeError::Moved { .. } | ChangeError::KeptMoved { .. }),
-                Request::Undo {
-                    entry,
-                    force: false,
-                },
-            ) => Some(Request::Undo {
-                entry: *entry,
-                force: true,
-            }),
-            _ => None,
-        }
-    }
-
     pub(super) fn key(&mut self, key: Key, keymap: &Keymap) -> Answer {
-        let confirm = keymap.find(&[Context::Confirm], key) == Some(ActionId::Confirm);
-        let close = keymap.find(&[Context::Dialog], key) == Some(ActionId::Close);
-        if close {
-            // What is being written goes on; its result will be told in the footer.
+        if keymap.find(&[Context::Dialog], key) == Some(ActionId::Close) {
             return Answer::Close;
         }
-        if confirm && let Some(request) = self.forceable() {
-            self.request = request.clone();
-            self.stage = Stage::Planning;
-            return Answer::Effect(Effect::Plan(request));
-        }
-        match &mut self.stage {
-            Stage::Asking { plan, typed, wrong } => {
-                if let Some(word) = &plan.confirm_word
-                    && !confirm
-                {
-                    *wrong = false;
-                    match (key.code, key.typed()) {
-                        (KeyCode::Backspace, _) => drop(typed.pop()),
-                        (_, Some(c)) if typed.chars().count() < word.chars().count() + 8 => {
-                            typed.push(c);
-                        }
-                        // Letters belong to the word here: only the arrows and pages move.
-                        (_, None) => {
-                            if let Some(action) = moving(key, keymap) {
-                                self.scroll.act(action);
+        let confirm = keymap.find(&[Context::Confirm], key) == Some(ActionId::Confirm);
+        match &self.job.state {
+            JobState::Asking(plan) => {
+                if let Some(word) = plan.confirm_word.as_deref() {
+                    if !confirm {
+                        self.wrong = false;
+                        match (key.code, key.typed()) {
+                            (KeyCode::Backspace, _) => drop(self.typed.pop()),
+                            (_, Some(c))
+                                if self.typed.chars().count() < word.chars().count() + 8 =>
+                            {
+                                self.typed.push(c);
                             }
+                            // Letters belong to the word here: only the arrows and pages move.
+                            (_, None) => self.move_by(key, keymap),
+                            _ => {}
                         }
-                        _ => {}
+                        return Answer::Stay;
                     }
-                    return Answer::Stay;
+                    self.wrong = word != self.typed;
                 }
-                if !confirm {
-                    if let Some(action) = moving(key, keymap) {
-                        self.scroll.act(action);
-                    }
-                    return Answer::Stay;
+                if confirm && !self.wrong {
+                    return self.job.apply().map_or(Answer::Stay, Answer::Effect);
                 }
-                if plan
-                    .confirm_word
-                    .as_deref()
-                    .is_some_and(|word| word != typed)
-                {
-                    *wrong = true;
-                    return Answer::Stay;
-                }
-                let plan = plan.clone();
-                self.stage = Stage::Applying {
-                    plan: plan.clone(),
-                    progress: None,
-                };
-                Answer::Effect(Effect::Apply(plan))
             }
-            Stage::Refused(_) if confirm => Answer::Close,
-            _ => {
-                if let Some(action) = moving(key, keymap) {
-                    self.scroll.act(action);
+            JobState::Failed(_) => {
+                let undo = keymap.find(&[Context::Pane], key) == Some(ActionId::Undo);
+                match self.job.way_on() {
+                    Some(WayOn::Force(request)) if confirm => return Answer::Plan(request),
+                    Some(WayOn::PutBack(request)) if undo => return Answer::Plan(request),
+                    _ if confirm => return Answer::Close,
+                    _ => {}
                 }
-                Answer::Stay
             }
+            JobState::Planning | JobState::Applying { .. } => {}
+        }
+        self.move_by(key, keymap);
+        Answer::Stay
+    }
+
+    fn move_by(&mut self, key: Key, keymap: &Keymap) {
+        if let Some(action) = moving(key, keymap) {
+            self.scroll.act(action);
         }
     }
 
@@ -178,60 +110,69 @@ impl Change {
             (String::new(), Role::Text),
             (format!("{esc} close"), Role::Strong),
         ];
-        let (title, lines, foot) = match &self.stage {
-            Stage::Planning => (
+        let (title, lines, foot) = match &self.job.state {
+            JobState::Planning => (
                 "Reading what is there".to_owned(),
-                vec![(describe(&self.request), Role::Text)],
+                vec![(describe(&self.job.request), Role::Text)],
                 close,
             ),
-            Stage::Asking { plan, typed, wrong } => (
-                title(plan),
+            JobState::Asking(plan) => (
+                capital(&plan.title),
                 plan_lines(plan, usize::from(area.width).saturating_sub(8)),
-                question(plan, (typed, *wrong), [&enter, &esc, &undo]),
+                question(plan, (&self.typed, self.wrong), [&enter, &esc, &undo]),
             ),
-            Stage::Applying { plan, progress } => {
-                let news = progress.as_ref().map_or_else(
-                    || "writing, then reading back …".to_owned(),
-                    chrome::progress,
-                );
-                let news = match plan.request {
-                    Request::Stop { .. } => {
-                        "waiting for it to exit, then looking at what went …".into()
-                    }
-                    _ => news,
-                };
+            JobState::Applying { plan, progress } => {
                 let leave =
                     format!("{esc} leaves it to go on by itself; its end is told in the footer");
                 (
-                    title(plan),
-                    vec![(news, Role::Strong)],
+                    capital(&plan.title),
+                    vec![(goes_on(plan, progress.as_ref()), Role::Strong)],
                     vec![(String::new(), Role::Text), (leave, Role::Dim)],
                 )
             }
-            Stage::Refused(error) => {
-                let lines = refusal(&self.request, error);
-                let foot = match self.forceable() {
-                    Some(_) => {
-                        let forced = match error {
-                            ChangeError::KeptMoved { .. } => {
-                                "put back the switch alone, that file stays"
-                            }
-                            _ => "put the recorded value back all the same",
-                        };
-                        vec![
-                            (String::new(), Role::Text),
-                            (
-                                format!("{enter} {forced}      {esc} leave as it is"),
-                                Role::DialogDanger,
-                            ),
-                        ]
+            JobState::Failed(failure) => {
+                let how = failure.entry.as_deref().and_then(job::stopped);
+                let title = how
+                    .as_deref()
+                    .map_or_else(|| "Not done".to_owned(), capital);
+                let way = self.job.way_on().map(|way| match way {
+                    WayOn::Force(_) if matches!(failure.error, ChangeError::KeptMoved { .. }) => {
+                        format!("{enter} put back the switch alone, that file stays")
                     }
+                    WayOn::Force(_) => format!("{enter} put the recorded value back all the same"),
+                    WayOn::PutBack(Request::Undo {
+                        entry: Some(id), ..
+                    }) if failure.entry.as_ref().is_some_and(|e| e.id == id) => {
+                        format!("{undo} undo what was written (`stalltop undo {id}`)")
+                    }
+                    WayOn::PutBack(_) => format!("{undo} go on with the undo"),
+                });
+                let foot = match way {
+                    Some(way) => vec![
+                        (String::new(), Role::Text),
+                        (
+                            format!("{way}      {esc} leave as it is"),
+                            Role::DialogDanger,
+                        ),
+                    ],
                     None => close,
                 };
-                ("Not done".to_owned(), lines, foot)
+                (title, failed(&self.job.request, failure), foot)
             }
         };
         paper(scene, area, buf, (&title, &lines, &foot), &self.scroll);
+    }
+}
+
+/// What is being waited for.
+fn goes_on(plan: &Plan, progress: Option<&Progress>) -> String {
+    match (&plan.request, progress) {
+        (Request::Stop { .. }, _) => "waiting for it to exit, then looking at what went …".into(),
+        (_, Some(progress)) => chrome::progress(progress),
+        (Request::DropCaches { .. }, None) => {
+            "the kernel drops, which cannot be cut short …".into()
+        }
+        (_, None) => "writing, then reading back …".into(),
     }
 }
 
@@ -283,10 +224,12 @@ fn question(
     lines
 }
 
-/// Why it was not done.
-fn refusal(request: &Request, error: &ChangeError) -> Vec<(String, Role)> {
+/// Why it was not done, or not all of it, and what is in effect then.
+fn failed(request: &Request, failure: &Failure) -> Vec<(String, Role)> {
     let mut lines = vec![(describe(request), Role::Dim), (String::new(), Role::Text)];
-    match error {
+    let entry = failure.entry.as_deref();
+    let written = entry.map_or(0, job::written);
+    match &failure.error {
         ChangeError::Moved {
             path,
             expected,
@@ -303,8 +246,10 @@ fn refusal(request: &Request, error: &ChangeError) -> Vec<(String, Role)> {
             ));
             lines.push((format!("  expected  {:?}", printable(expected)), Role::Text));
             lines.push((format!("  found     {:?}", printable(found)), Role::Text));
-            lines.push(("nothing was written".into(), Role::Text));
-            if matches!(error, ChangeError::KeptMoved { .. }) {
+            if written == 0 {
+                lines.push(("nothing was written".into(), Role::Text));
+            }
+            if matches!(failure.error, ChangeError::KeptMoved { .. }) {
                 lines.push((
                     "stalltop did not write that file, and undo leaves it as it is now".into(),
                     Role::Text,
@@ -325,12 +270,26 @@ fn refusal(request: &Request, error: &ChangeError) -> Vec<(String, Role)> {
         }
         other => lines.push((printable(&other.to_string()).into_owned(), Role::Warning)),
     }
+    if let Some(entry) = entry
+        && written > 0
+    {
+        let (done, not) = entry.plan.writes.split_at(written);
+        for (what, writes) in [("in effect:", done), ("not written:", not)] {
+            if !writes.is_empty() {
+                lines.push((String::new(), Role::Text));
+                lines.push((what.into(), Role::Dim));
+            }
+            let command = |w: &Write| format!("  {}", printable(&w.command()));
+            lines.extend(writes.iter().map(|w| (command(w), Role::DialogCode)));
+        }
+    }
     lines
 }
 
-fn title(plan: &Plan) -> String {
-    let title = printable(&plan.title);
-    let mut chars = title.chars();
+/// A line's beginning with a capital letter.
+fn capital(line: &str) -> String {
+    let line = printable(line);
+    let mut chars = line.chars();
     chars.next().map_or_else(String::new, |first| {
         first.to_uppercase().chain(chars).collect()
     })

@@ -3,7 +3,8 @@
 use stalltop_model::change::{Outcome, UndoClass};
 use stalltop_model::{Model, printable};
 
-use crate::text;
+use super::report;
+use crate::{job, text};
 
 /// A change in full: the title, then its lines.
 pub(super) fn of(model: &Model, change: u64) -> Vec<String> {
@@ -22,11 +23,10 @@ pub(super) fn of(model: &Model, change: u64) -> Vec<String> {
             out.push("the intent is journaled; whether it was written is not known".into());
         }
         Outcome::Done => out.push("done, and read back".into()),
-        Outcome::Failed { written, why } => out.push(format!(
-            "stopped after {}: {}",
-            text::plural(u64::from(*written), "write"),
-            printable(why)
-        )),
+        Outcome::Failed { why, .. } => {
+            let how = job::stopped(entry).unwrap_or_else(|| "nothing was written".to_owned());
+            out.push(format!("{how}: {}", printable(why)));
+        }
         Outcome::Undone { by } => out.push(format!("undone by change {by}")),
     }
     if let Some(undoes) = entry.undoes {
@@ -41,6 +41,10 @@ pub(super) fn of(model: &Model, change: u64) -> Vec<String> {
     }
     for note in &entry.plan.notes {
         out.push(format!("  · {}", printable(note)));
+    }
+    if entry.effect.is_some() {
+        out.push(String::new());
+        out.extend(report::lines(entry).into_iter().skip(1));
     }
     if let Some(verdict) = model.verdict(change) {
         out.push(String::new());

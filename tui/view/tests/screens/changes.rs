@@ -1,8 +1,8 @@
 //! Changes: from the key to the dialog, to the effect, to the result.
 
 use stalltop_model::change::{
-    ChangeError, Effect as Measured, EffectRow, Entry, Left, OpenMode, Outcome, Plan, Request,
-    UndoClass, Write,
+    ChangeError, Effect as Measured, EffectRow, Entry, Failure, Left, OpenMode, Outcome, Plan,
+    Request, UndoClass, Write,
 };
 use stalltop_model::{Reading, Reason};
 use stalltop_view::{Effect, Msg, Progress, Wants};
@@ -67,12 +67,22 @@ fn entry(id: u64, plan: Plan, outcome: Outcome) -> Entry {
     }
 }
 
+/// What is asked for of changes.
+#[derive(Debug, PartialEq)]
+pub(super) enum Ask {
+    Plan(Request),
+    Apply(Box<Plan>),
+}
+
 /// What was asked for, but for what is to be measured.
-pub(super) fn asked(screen: &Screen) -> Vec<Effect> {
+pub(super) fn asked(screen: &Screen) -> Vec<Ask> {
     let list = screen.last.list.iter();
-    list.filter(|e| !matches!(e, Effect::Wants(_)))
-        .cloned()
-        .collect()
+    list.filter_map(|effect| match effect {
+        Effect::Plan { request, .. } => Some(Ask::Plan(request.clone())),
+        Effect::Apply { plan, .. } => Some(Ask::Apply(plan.clone())),
+        _ => None,
+    })
+    .collect()
 }
 
 #[test]
@@ -82,19 +92,16 @@ fn a_change_is_shown_confirmed_and_told() {
     let request = Request::Off {
         selector: "kprobes".into(),
     };
-    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Ask::Plan(request.clone())]);
     snap!("change_planning", screen);
     let plan = kprobes_plan(request.clone());
-    screen.send(Msg::Planned {
-        request,
-        result: Ok(Box::new(plan.clone())),
-    });
+    screen.planned(Ok(Box::new(plan.clone())));
     snap!("change_asking", screen);
     screen.keys("enter");
-    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
+    assert_eq!(asked(&screen), [Ask::Apply(Box::new(plan.clone()))]);
     screen.keys("enter");
     assert_eq!(asked(&screen), [], "a second Enter does nothing");
-    screen.send(Msg::Applied(Ok(Box::new(entry(1, plan, Outcome::Done)))));
+    screen.applied(Ok(Box::new(entry(1, plan, Outcome::Done))));
     let text = screen.text();
     let last = text.lines().last().unwrap();
     assert!(
@@ -123,10 +130,7 @@ fn however_long_a_plan_is_the_question_is_in_view() {
             write(&path, "0", "1", "0")
         })
         .collect();
-    screen.send(Msg::Planned {
-        request,
-        result: Ok(Box::new(plan)),
-    });
+    screen.planned(Ok(Box::new(plan)));
     snap!("change_long", screen);
     screen.keys("pgdn pgdn pgdn pgdn pgdn");
     snap!("change_long_scrolled", screen);
@@ -138,15 +142,21 @@ fn esc_leaves_everything_as_it_is() {
     let before = screen.text();
     screen.keys("K esc");
     assert_eq!(screen.text(), before);
-    // A plan that arrives after that is not shown.
-    let request = Request::Off {
+    // A plan that arrives after that is not shown, not even where it is asked for again.
+    let plan = kprobes_plan(Request::Off {
         selector: "kprobes".into(),
-    };
-    screen.send(Msg::Planned {
-        request: request.clone(),
-        result: Ok(Box::new(kprobes_plan(request))),
     });
+    screen.planned(Ok(Box::new(plan.clone())));
     assert_eq!(screen.text(), before);
+    let old = screen.job.unwrap();
+    let waiting = screen.keys("K").text();
+    let result = Ok(Box::new(plan.clone()));
+    assert_eq!(
+        screen.send(Msg::Planned { job: old, result }).text(),
+        waiting
+    );
+    screen.planned(Ok(Box::new(plan)));
+    assert!(screen.text().contains("Enter do it"), "{}", screen.text());
 }
 
 #[test]
@@ -154,12 +164,9 @@ fn dropping_caches_wants_the_word_and_reports() {
     let mut screen = Screen::new(Kind::sick(4), 100, 30);
     screen.keys("6 d");
     let request = Request::DropCaches { level: None };
-    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Ask::Plan(request.clone())]);
     let plan = drop_plan(request.clone());
-    screen.send(Msg::Planned {
-        request,
-        result: Ok(Box::new(plan.clone())),
-    });
+    screen.planned(Ok(Box::new(plan.clone())));
     screen.keys("enter");
     assert_eq!(asked(&screen), [], "without the word nothing happens");
     screen.typed("dro");
@@ -168,12 +175,14 @@ fn dropping_caches_wants_the_word_and_reports() {
     screen.typed("p");
     snap!("drop_caches_typed", screen);
     screen.keys("enter");
-    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
-    screen.send(Msg::Applying(Progress {
+    assert_eq!(asked(&screen), [Ask::Apply(Box::new(plan.clone()))]);
+    let job = screen.job.unwrap();
+    let progress = Progress {
         what: "zombies left".into(),
         done: 1_200,
         total: Some(4_725),
-    }));
+    };
+    screen.send(Msg::Applying { job, progress });
     snap!("drop_caches_progress", screen);
     let row = |what: &str, unit: &str, before: u64, after: u64| EffectRow {
         what: what.into(),
@@ -194,7 +203,7 @@ fn dropping_caches_wants_the_word_and_reports() {
         ],
         took_ns: 412_000_000,
     });
-    screen.send(Msg::Applied(Ok(Box::new(done))));
+    screen.applied(Ok(Box::new(done)));
     snap!("drop_caches_report", screen);
 }
 
@@ -206,22 +215,199 @@ fn an_undo_of_a_moved_value_shows_both_and_asks() {
         entry: None,
         force: false,
     };
-    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
-    screen.send(Msg::Planned {
-        request,
-        result: Err(ChangeError::Moved {
-            path: "/sys/kernel/debug/kprobes/enabled".into(),
-            expected: "0".into(),
-            found: "1".into(),
-        }),
-    });
+    assert_eq!(asked(&screen), [Ask::Plan(request.clone())]);
+    screen.planned(Err(ChangeError::Moved {
+        path: "/sys/kernel/debug/kprobes/enabled".into(),
+        expected: "0".into(),
+        found: "1".into(),
+    }));
     snap!("undo_moved", screen);
     screen.keys("enter");
     let forced = Request::Undo {
         entry: None,
         force: true,
     };
-    assert_eq!(asked(&screen), [Effect::Plan(forced)]);
+    assert_eq!(asked(&screen), [Ask::Plan(forced)]);
+}
+
+fn remove_plan(request: Request) -> Plan {
+    let dir = "/sys/kernel/tracing/events/kprobes/openat";
+    Plan {
+        title: "remove kprobes:openat".into(),
+        writes: vec![
+            write(&format!("{dir}/enable"), "0", "1", "0"),
+            write(&format!("{dir}/filter"), "0", "dfd == 1", "none"),
+            write(
+                "/sys/kernel/tracing/dynamic_events",
+                "-:kprobes/openat",
+                "p",
+                "",
+            ),
+        ],
+        undo: UndoClass::Partial,
+        notes: Vec::new(),
+        left: Vec::new(),
+        ..kprobes_plan(request)
+    }
+}
+
+/// The kernel refuses after `written` writes of the removal; that is entry 3.
+fn refused(plan: &Plan, written: u32) -> Failure {
+    let error = ChangeError::Refused {
+        command: plan.writes[written as usize].command().into(),
+        why: "Device or resource busy (os error 16); something still uses it".into(),
+    };
+    let outcome = Outcome::Failed {
+        written,
+        why: error.to_string().into(),
+    };
+    Failure {
+        error,
+        entry: Some(Box::new(entry(3, plan.clone(), outcome))),
+    }
+}
+
+/// The removal is being written.
+fn removing() -> (Screen, Plan) {
+    let mut screen = Screen::new(Kind::sick(4), 120, 30);
+    screen
+        .keys("5 /")
+        .typed("kprobes:openat")
+        .keys("enter end D");
+    let request = Request::Remove {
+        selector: "kprobes:openat".into(),
+    };
+    assert_eq!(asked(&screen), [Ask::Plan(request.clone())]);
+    let plan = remove_plan(request);
+    screen.planned(Ok(Box::new(plan.clone()))).keys("enter");
+    (screen, plan)
+}
+
+#[test]
+fn a_change_that_stops_half_way_says_what_is_in_effect() {
+    let (mut screen, plan) = removing();
+    screen.applied(Err(refused(&plan, 2)));
+    snap!("change_stopped", screen);
+    assert!(!screen.text().contains("nothing was written"));
+    screen.keys("u");
+    let undo = Request::Undo {
+        entry: Some(3),
+        force: false,
+    };
+    assert_eq!(asked(&screen), [Ask::Plan(undo.clone())]);
+
+    // A value that moved before the first write, and one that moved in between.
+    let (mut screen, plan) = removing();
+    let moved = ChangeError::Moved {
+        path: "/x".into(),
+        expected: "0".into(),
+        found: "1".into(),
+    };
+    screen.applied(Err(moved.clone().into()));
+    let text = screen.text();
+    assert!(
+        text.contains("Not done") && text.contains("nothing was written"),
+        "{text}"
+    );
+    assert!(!text.contains("undo what"), "{text}");
+    screen.keys("u");
+    assert_eq!(asked(&screen), []);
+    let (mut screen, _) = removing();
+    let failure = Failure {
+        error: moved,
+        ..refused(&plan, 1)
+    };
+    screen.applied(Err(failure));
+    let text = screen.text();
+    assert!(text.contains("Stopped after 1 of 3 writes"), "{text}");
+    assert!(!text.contains("nothing was written"), "{text}");
+
+    // All is written, and only the journal does not say so.
+    let (mut screen, _) = removing();
+    let failure = Failure {
+        error: ChangeError::Journal {
+            path: "/run/stalltop/journal".into(),
+            why: "cannot be written: No space left on device".into(),
+        },
+        entry: Some(Box::new(entry(3, plan, Outcome::Done))),
+    };
+    screen.applied(Err(failure));
+    let text = screen.text();
+    assert!(
+        text.contains("All of 3 writes done, but not journaled"),
+        "{text}"
+    );
+    screen.keys("u");
+    assert_eq!(asked(&screen), [Ask::Plan(undo)]);
+}
+
+#[test]
+fn what_goes_on_without_its_dialog_is_told_in_the_footer() {
+    let (mut screen, plan) = removing();
+    screen.keys("esc");
+    let text = screen.text();
+    assert!(text.contains("remove kprobes:openat …"), "{text}");
+    screen.applied(Err(refused(&plan, 2)));
+    let text = screen.text();
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.contains("remove kprobes:openat: stopped after 2 of 3 writes: echo ")
+            && last.contains("u undo"),
+        "{last}"
+    );
+    assert!(!text.contains("remove kprobes:openat …"), "{text}");
+
+    let (mut screen, _) = removing();
+    screen.keys("esc");
+    let why = "opened read-only".into();
+    screen.applied(Err(ChangeError::ReadOnly { why }.into()));
+    let text = screen.text();
+    let last = text.lines().last().unwrap();
+    assert!(
+        last.contains("remove kprobes:openat: not done: read-only") && !last.contains("u undo"),
+        "{last}"
+    );
+}
+
+#[test]
+fn the_end_of_one_change_leaves_the_dialog_of_another() {
+    for fails in [false, true] {
+        let mut screen = Screen::new(Kind::sick(4), 120, 30);
+        screen.keys("d");
+        let dropping = screen.job.unwrap();
+        let plan = drop_plan(Request::DropCaches { level: Some(1) });
+        screen.planned(Ok(Box::new(plan.clone())));
+        screen.typed("drop").keys("enter esc");
+        let text = screen.text();
+        assert!(text.contains("drop caches (1: page cache) …"), "{text}");
+        let request = Request::Off {
+            selector: "kprobes".into(),
+        };
+        screen.keys("K");
+        screen.planned(Ok(Box::new(kprobes_plan(request))));
+        let result = if fails {
+            let why = "no word of it".into();
+            Err(ChangeError::NothingToDo { why }.into())
+        } else {
+            let mut done = entry(2, plan, Outcome::Done);
+            done.effect = Some(Measured::default());
+            Ok(Box::new(done))
+        };
+        screen.send(Msg::Applied {
+            job: dropping,
+            result,
+        });
+        let text = screen.text();
+        assert!(
+            text.contains("Switch off all kprobes of this host"),
+            "{text}"
+        );
+        assert!(text.contains("Enter do it"), "{text}");
+        let last = text.lines().last().unwrap();
+        assert!(last.contains("drop caches (1: page cache)"), "{last}");
+        let told = last.contains("not done: nothing to do: no word of it");
+        assert_eq!(told, fails, "{last}");
+    }
 }
 
 #[test]
@@ -235,18 +421,13 @@ fn what_cannot_be_switched_says_who_to_stop() {
         screen.text()
     );
     screen.keys("K");
-    screen.send(Msg::Planned {
-        request: Request::Off {
-            selector: "kprobes".into(),
+    screen.planned(Err(ChangeError::Instead {
+        reason: Reason::Lockdown {
+            level: "integrity".into(),
+            what: "kprobes/enabled".into(),
         },
-        result: Err(ChangeError::Instead {
-            reason: Reason::Lockdown {
-                level: "integrity".into(),
-                what: "kprobes/enabled".into(),
-            },
-            instead: "stop netdata[812], netdata.service".into(),
-        }),
-    });
+        instead: "stop netdata[812], netdata.service".into(),
+    }));
     snap!("change_refused", screen);
 }
 
@@ -254,7 +435,7 @@ fn what_cannot_be_switched_says_who_to_stop() {
 fn keys_on_rows_ask_for_what_the_row_is() {
     let mut screen = Screen::new(Kind::sick(4), 100, 40);
     let off = |selector: &str| {
-        vec![Effect::Plan(Request::Off {
+        vec![Ask::Plan(Request::Off {
             selector: selector.into(),
         })]
     };
@@ -275,7 +456,7 @@ fn keys_on_rows_ask_for_what_the_row_is() {
         .keys("enter end D");
     assert_eq!(
         asked(&screen),
-        [Effect::Plan(Request::Remove {
+        [Ask::Plan(Request::Remove {
             selector: "kprobes:openat".into()
         })]
     );
@@ -292,7 +473,20 @@ fn changes_are_listed_and_told_in_full() {
         written: 0,
         why: "Operation not permitted".into(),
     };
-    let dropped = entry(2, drop_plan(Request::DropCaches { level: None }), failed);
+    let dropped = entry(
+        2,
+        drop_plan(Request::DropCaches { level: None }),
+        failed.clone(),
+    );
+    // There is nothing to undo of what was not even begun.
+    let request = done.plan.request.clone();
+    screen
+        .model
+        .note_change(entry(3, kprobes_plan(request), failed));
+    screen.model.note_change(dropped.clone());
+    assert!(!screen.keys("J").text().contains("u undo"));
+    screen.keys("esc");
+    screen.model = super::host::model(Kind::sick(4));
     screen.model.note_change(done);
     screen.model.note_change(dropped);
     screen.keys("J");
@@ -302,7 +496,7 @@ fn changes_are_listed_and_told_in_full() {
     screen.keys("esc u");
     assert_eq!(
         asked(&screen),
-        [Effect::Plan(Request::Undo {
+        [Ask::Plan(Request::Undo {
             entry: Some(1),
             force: false
         })]
@@ -367,10 +561,12 @@ fn what_a_change_did_is_told_where_it_was_made() {
     };
     let mut entry = entry(7, kprobes_plan(request), Outcome::Done);
     entry.wall_ns = screen.model.now().wall_ns;
+    screen.keys("K");
+    screen.planned(Ok(Box::new(entry.plan.clone())));
     // The screen may be held: what came of the change is told all the same.
-    screen.keys("space");
+    screen.keys("enter esc space");
     screen.model.note_change(entry.clone());
-    screen.send(Msg::Applied(Ok(Box::new(entry))));
+    screen.applied(Ok(Box::new(entry)));
     pass(&mut screen, 2);
     let text = screen.text();
     assert!(text.contains(" kprobes off: too early to tell ("), "{text}");

@@ -275,7 +275,13 @@ fn a_past_tick_and_another_order() {
 fn a_ticket_is_text_and_a_flame_graph() {
     let mut screen = Screen::new(Kind::sick(4), 120, 35);
     screen.keys("4 enter y");
-    let [Effect::Snapshot(text), Effect::FlameGraph(flame)] = &screen.last.list[..] else {
+    let [
+        Effect::Snapshot {
+            text,
+            flame: Some(flame),
+        },
+    ] = &screen.last.list[..]
+    else {
         panic!("{:?}", screen.last)
     };
     assert!(text.contains("who waits: spinlock") && text.contains("bpf tcp_sendmsg"));
@@ -302,7 +308,10 @@ fn a_ticket_is_text_and_a_flame_graph() {
     assert!(text.contains(told), "{text}");
     // Of everything, from the list; of samples, by their number.
     screen.keys("esc o y");
-    let Some(Effect::FlameGraph(flame)) = screen.last.list.last() else {
+    let Some(Effect::Snapshot {
+        flame: Some(flame), ..
+    }) = screen.last.list.last()
+    else {
         panic!("{:?}", screen.last)
     };
     assert_eq!(flame.unit, "samples");

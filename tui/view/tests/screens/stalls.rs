@@ -49,7 +49,7 @@ fn a_stall_in_full() {
 fn a_ticket_has_all_of_a_stall() {
     let mut screen = Screen::new(Kind::sick(4), 80, 24);
     screen.keys("3 s enter y");
-    let Some(Effect::Snapshot(text)) = screen.last.list.first() else {
+    let Some(Effect::Snapshot { text, .. }) = screen.last.list.first() else {
         panic!("{:?}", screen.last)
     };
     for part in [

@@ -12,7 +12,7 @@ use stalltop_model::sample::{
 use stalltop_model::{Model, Reading, Reason};
 use stalltop_view::{Depth, Effect, Msg};
 
-use super::changes::asked;
+use super::changes::{Ask, asked};
 use super::host::{self, BOOT_NS, Kind, S, costs};
 use super::{Screen, options, snap};
 
@@ -242,12 +242,9 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
         pid: 812,
         signal: None,
     };
-    assert_eq!(asked(&screen), [Effect::Plan(request.clone())]);
+    assert_eq!(asked(&screen), [Ask::Plan(request.clone())]);
     let plan = plan(StopSignal::Term);
-    screen.send(Msg::Planned {
-        request,
-        result: Ok(Box::new(plan.clone())),
-    });
+    screen.planned(Ok(Box::new(plan.clone())));
     snap!("stop_asking", screen);
     screen.keys("enter");
     assert_eq!(asked(&screen), [], "without the word nothing happens");
@@ -257,7 +254,7 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
         "{text}"
     );
     screen.typed("netdata").keys("enter");
-    assert_eq!(asked(&screen), [Effect::Apply(Box::new(plan.clone()))]);
+    assert_eq!(asked(&screen), [Ask::Apply(Box::new(plan.clone()))]);
     assert!(screen.text().contains("waiting for it to exit"));
     let row = |what: &str, before: u64, after: u64| EffectRow {
         what: what.into(),
@@ -282,7 +279,7 @@ fn a_holder_is_stopped_after_its_name_was_typed() {
             took_ns: 5_000_000_000,
         }),
     };
-    screen.send(Msg::Applied(Ok(Box::new(entry))));
+    screen.applied(Ok(Box::new(entry)));
     snap!("stop_refused_by_it", screen);
     // What is no process has nobody to stop.
     screen.keys("esc end T");

@@ -1,0 +1,35 @@
+//! Threads whose end is told in what is measured.
+
+use std::cell::Cell;
+use std::thread;
+
+thread_local! {
+    static TOLD_OF: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread is told of by the collector that it belongs to: others go on
+/// without it.
+pub fn is_told_of() -> bool {
+    TOLD_OF.get()
+}
+
+/// Where a thread ends that should not, says so: what it published last would be taken for the
+/// present for ever.
+pub(crate) struct Alive<F: FnMut()>(F);
+
+impl<F: FnMut()> Alive<F> {
+    /// For this thread, until it is dropped.
+    pub(crate) fn new(tell: F) -> Self {
+        TOLD_OF.set(true);
+        Self(tell)
+    }
+}
+
+impl<F: FnMut()> Drop for Alive<F> {
+    fn drop(&mut self) {
+        TOLD_OF.set(false);
+        if thread::panicking() {
+            (self.0)();
+        }
+    }
+}
