@@ -307,18 +307,21 @@ mod tests {
         assert_eq!(budget.choose(645 * MS, &mut again), 100);
     }
 
+    /// So many that overlap, each longer than the one before.
+    fn group(stalls: u64) -> Vec<Held> {
+        let mut hold = Hold::new(4 * MS);
+        for i in 0..stalls {
+            hold.take(event(kind::HANDLER, i, 100, 110 + i), 0);
+        }
+        let mut group = Vec::new();
+        assert!(hold.due(200 * MS, &mut group));
+        group
+    }
+
     #[test]
     fn understanding_takes_a_twentieth_of_a_cpu_at_most() {
         let mut budget = Budget::new(0);
-        let group: Vec<Held> = {
-            let mut hold = Hold::new(4 * MS);
-            for i in 0..100 {
-                hold.take(event(kind::HANDLER, i, 100, 110 + i), 0);
-            }
-            let mut group = Vec::new();
-            hold.due(200 * MS, &mut group);
-            group
-        };
+        let group = group(100);
         assert_eq!(budget.choose(0, &mut group.clone()), 0);
         budget.spent(100, 200 * MS);
         // 100 ms in debt; 2 ms each; 5 % of 3 s are 150 ms, so 25 stalls.
@@ -328,16 +331,9 @@ mod tests {
     /// Stalls one by one, each of which takes `each_ns`, every 10 ms for a minute: gives how many are
     /// understood.
     fn one_by_one(budget: &mut Budget, from_ms: u64, each_ns: u64) -> u64 {
-        let group = |at| {
-            let mut hold = Hold::new(4 * MS);
-            hold.take(event(kind::HANDLER, 0, 100, 110), 0);
-            let mut group = Vec::new();
-            assert!(hold.due(at, &mut group));
-            group
-        };
         let mut understood = 0;
         for at in (0..60_000).step_by(10) {
-            let mut group = group(200 * MS);
+            let mut group = group(1);
             let over = budget.choose((from_ms + at) * MS, &mut group);
             assert_eq!(over + group.len() as u64, 1);
             if !group.is_empty() {
@@ -362,15 +358,7 @@ mod tests {
     fn debt_is_bounded_and_soon_paid() {
         let mut budget = Budget::new(0);
         budget.spent(1, 3_600_000 * MS);
-        let group: Vec<Held> = {
-            let mut hold = Hold::new(4 * MS);
-            for i in 0..10 {
-                hold.take(event(kind::HANDLER, i, 100, 110 + i), 0);
-            }
-            let mut group = Vec::new();
-            hold.due(200 * MS, &mut group);
-            group
-        };
+        let group = group(10);
         budget.mean_ns = MS as f64;
         assert_eq!(
             budget.choose(0, &mut group.clone()),

@@ -266,7 +266,7 @@ pub struct LockWatch {
     /// Runs that were left out because the program was running on that CPU already.
     pub missed: Reading<u64>,
     /// Whether threads that wait and threads that held a lock can be named, or why they cannot.
-    #[serde(default)]
+    #[serde(default, with = "crate::reason::works")]
     pub owners: Reading<()>,
     /// From when on a wait is long, so that its stack is always taken, ns.
     pub long_ns: u64,

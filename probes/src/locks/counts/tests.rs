@@ -43,10 +43,8 @@ fn end(tables: &Tables, cpu: usize, kind: u64, slot: usize, ns: u64) {
     let at = tables.slot(cpu, which, slot);
     let key = LOCK & !(0xff << KEY_KIND_SHIFT) | kind << KEY_KIND_SHIFT;
     let set = |field, value| {
-        tables
-            .tables
-            .word(at + field)
-            .store(value, Ordering::Relaxed)
+        let word = tables.tables.word(at + field);
+        word.store(value, Ordering::Relaxed);
     };
     let get = |field| tables.tables.get(at + field);
     set(offset_of!(LockSlot, key), key);
