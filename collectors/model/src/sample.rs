@@ -1,5 +1,6 @@
 //! One moment of one host: raw, cumulative, timestamped.
 
+mod attach;
 mod cgroup;
 mod cost;
 mod cpu;
@@ -9,6 +10,7 @@ mod own;
 mod stall;
 mod tracing;
 
+pub use attach::AttachKind;
 pub use cgroup::{Cgroup, CgroupLayout, Cgroups, MemoryVersion, ReadTiming, Sweep};
 pub use cost::{BpfMap, CostMethod, Costs, DynamicCost, Growth, InstanceCost, PerHit, ProgramCost};
 pub use cpu::{

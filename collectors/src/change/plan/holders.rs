@@ -2,7 +2,7 @@
 
 use stalltop_model::change::{ChangeError, shell_word};
 use stalltop_model::sample::{
-    Attachment, BpfProgram, DynamicKind, EnableState, Holder, Owner, OwnerKind,
+    AttachKind, Attachment, BpfProgram, DynamicKind, EnableState, Holder, Owner, OwnerKind,
 };
 use stalltop_model::{Reason, printable};
 
@@ -19,7 +19,7 @@ fn programs<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a BpfProgram> {
 
 /// Whether a program sits on a kprobe that `kprobes/enabled` stops.
 pub(super) fn is_kprobe(attachment: &Attachment) -> bool {
-    matches!(&*attachment.kind, "kprobe" | "kretprobe")
+    AttachKind::of(&attachment.kind) == AttachKind::Kprobe
 }
 
 /// An owner's name, where it says more than the process does.
@@ -139,27 +139,6 @@ pub(super) fn instead_of(context: &Context<'_>, selector: &Selector) -> Option<C
     })
 }
 
-/// What `kprobes/enabled` does not stop although it sits on functions and events of the kernel.
-fn is_deaf(kind: &str) -> bool {
-    // kprobe_multi and kretprobe_multi are fprobes: kernel/trace/bpf_trace.c.
-    kind.ends_with("probe_multi")
-        || matches!(
-            kind,
-            "fentry"
-                | "fexit"
-                | "fmod_ret"
-                | "uprobe"
-                | "uretprobe"
-                | "uprobe_multi"
-                | "uretprobe_multi"
-                | "raw_tracepoint"
-                | "tp_btf"
-                | "tracepoint"
-                | "lsm"
-                | "lsm_cgroup"
-        )
-}
-
 /// Attachments counted by kind, for one holder.
 struct Tally<'a> {
     holder: String,
@@ -224,7 +203,7 @@ pub(super) fn of_kprobes(context: &Context<'_>, draft: &mut Draft) {
             if is_kprobe(at) {
                 Tally::count(&mut stopped, holder.clone(), &at.kind, first_stopped);
                 first_stopped = false;
-            } else if is_deaf(&at.kind) {
+            } else if AttachKind::of(&at.kind) == AttachKind::Deaf {
                 Tally::count(&mut deaf, holder.clone(), &at.kind, first_deaf);
                 first_deaf = false;
             }

@@ -4,7 +4,9 @@
 use stalltop_model::change::{
     ChangeError, Left, OpenMode, Outcome, Plan, Request, StopSignal, UndoClass, Write,
 };
-use stalltop_model::sample::{BpfLink, BpfProgram, Holder, Instance, Owner, PerfUse};
+use stalltop_model::sample::{
+    AttachKind, Attachment, BpfLink, BpfProgram, Holder, Instance, Owner, PerfUse,
+};
 use stalltop_model::{Name, Reason, printable, units};
 
 use super::super::process::{Process, status};
@@ -331,12 +333,11 @@ fn keeps(program: &BpfProgram, pid: u32) -> Option<String> {
         return Some(format!("{} holds it as well", holders::who(other)));
     }
     // Without a link these belong to what they are attached to (bpf(2), BPF_PROG_ATTACH).
-    let own = program.attached.iter().find(|a| {
-        a.link.is_none()
-            && ["cgroup_", "xdp", "tc", "sk_", "flow_dissector"]
-                .iter()
-                .any(|kind| a.kind.starts_with(kind))
-    });
+    let owned = |a: &&Attachment| AttachKind::of(&a.kind) == AttachKind::Owned;
+    let own = program
+        .attached
+        .iter()
+        .find(|a| a.link.is_none() && owned(a));
     own.map(|at| format!("attached to {} without a link", printable(&at.target)))
 }
 

@@ -3,21 +3,28 @@
 
 use crate::Name;
 
-/// Whose probe a function belongs to.
+mod table;
+
+/// Whose probe a function belongs to. The most telling first: a kretprobe that runs by way of
+/// ftrace and calls a BPF program is a kretprobe.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Probe {
-    /// A BPF program, or what runs it.
-    Bpf,
-    /// A kprobe.
-    Kprobe,
-    /// A kretprobe.
+    /// The return of a probed function (kernel/kprobes.c, kernel/trace/rethook.c).
     Kretprobe,
-    /// A uprobe or uretprobe.
+    /// A probed instruction.
+    Kprobe,
+    /// `kprobe.multi` and `fprobe` events (kernel/trace/fprobe.c).
+    Fprobe,
+    /// A probe of a program in user space (kernel/events/uprobes.c).
     Uprobe,
-    /// ftrace: the function tracer, an event that is recorded.
+    /// ftrace itself: the function tracers.
     Ftrace,
-    /// perf: an event that is recorded.
+    /// A perf event on a tracepoint or a counter.
     Perf,
+    /// A trace event that writes to a buffer of tracefs.
+    TraceEvent,
+    /// A BPF program, or what runs it, whatever it is attached to.
+    Bpf,
 }
 
 impl Probe {
@@ -27,104 +34,44 @@ impl Probe {
             Self::Bpf => "bpf",
             Self::Kprobe => "kprobe",
             Self::Kretprobe => "kretprobe",
+            Self::Fprobe => "fprobe",
             Self::Uprobe => "uprobe",
             Self::Ftrace => "ftrace",
+            Self::TraceEvent => "event",
             Self::Perf => "perf",
+        }
+    }
+
+    /// What a sentence calls one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ftrace => "function tracer",
+            Self::Perf => "perf event",
+            Self::TraceEvent => "trace event",
+            Self::Bpf => "BPF program",
+            Self::Kretprobe | Self::Kprobe | Self::Fprobe | Self::Uprobe => self.as_str(),
         }
     }
 }
 
-/// Beginnings of names, the most special first. kernel/kprobes.c, kernel/trace/rethook.c,
-/// kernel/trace/fprobe.c, arch/x86/kernel/kprobes/, kernel/events/uprobes.c,
-/// kernel/trace/ftrace.c, kernel/trace/trace_event_perf.c, kernel/trace/bpf_trace.c.
-const PROBES: &[(Probe, &[&str])] = &[
-    (
-        Probe::Kretprobe,
-        &[
-            "kretprobe_",
-            "__kretprobe_",
-            "pre_handler_kretprobe",
-            "rethook_",
-            "arch_rethook_",
-            "trampoline_handler",
-        ],
-    ),
-    (
-        Probe::Kprobe,
-        &[
-            "kprobe_",
-            "fprobe_",
-            "aggr_pre_handler",
-            "aggr_post_handler",
-            "opt_pre_handler",
-            "optimized_callback",
-        ],
-    ),
-    (
-        Probe::Uprobe,
-        &[
-            "uprobe_",
-            "uretprobe_",
-            "arch_uprobe_",
-            "__uprobe_",
-            "__uretprobe_",
-            "handle_swbp",
-        ],
-    ),
-    (
-        Probe::Bpf,
-        &[
-            "bpf_trampoline_",
-            "trace_call_bpf",
-            "bpf_trace_run",
-            "__bpf_trace_",
-            "__bpf_prog_run",
-            "bpf_overflow_handler",
-        ],
-    ),
-    (
-        Probe::Perf,
-        &[
-            "perf_trace_",
-            "perf_tp_event",
-            "perf_swevent_",
-            "perf_event_output",
-            "__perf_event_output",
-            "perf_output_",
-            "perf_ftrace_",
-        ],
-    ),
-    (
-        Probe::Ftrace,
-        &[
-            "ftrace_ops_",
-            "ftrace_call",
-            "ftrace_caller",
-            "ftrace_regs_c",
-            "ftrace_graph_c",
-            "ftrace_return_to_handler",
-            "arch_ftrace_ops_",
-            "function_trace_call",
-            "function_stack_trace_call",
-            "function_graph_enter",
-            "trace_event_raw_event_",
-            "trace_event_buffer_",
-            "trace_function",
-            "trace_graph_",
-        ],
-    ),
-];
-
 /// Whose probe a function belongs to, by its name; `None` for the kernel's own.
 pub fn probe(frame: &str) -> Option<Probe> {
-    if frame.ends_with("[bpf]") || is_program(frame) {
+    let name = bare(frame);
+    if frame.ends_with("[bpf]") || is_program(frame) || is_trampoline(name) {
         return Some(Probe::Bpf);
     }
-    let name = bare(frame);
-    let (probe, _) = PROBES
-        .iter()
-        .find(|(_, begins)| begins.iter().any(|b| name.starts_with(b)))?;
-    Some(*probe)
+    if let Some((_, probe)) = table::FRAMES.iter().find(|(frame, _)| *frame == name) {
+        return Some(*probe);
+    }
+    let (_, probe) = table::FAMILIES.iter().find(|(b, _)| name.starts_with(b))?;
+    (!table::SET_UP.contains(&name)).then_some(*probe)
+}
+
+/// Whether it is the trampoline that runs BPF programs around a function: `bpf_trampoline_` and a
+/// number (kernel/bpf/trampoline.c). The kernel has functions of its own that begin so.
+fn is_trampoline(bare: &str) -> bool {
+    let number = bare.strip_prefix("bpf_trampoline_");
+    number.is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The probe that a stack runs through: of those inside each other the one that is nearest to
@@ -147,6 +94,9 @@ pub fn is_program(frame: &str) -> bool {
 /// Beginnings of functions that belong to a lock, not to whom it keeps waiting
 /// (kernel/locking/, kernel/bpf/rqspinlock.c), with what carries the tracepoint.
 const LOCKS: &[&str] = &[
+    "__bpf_spin_lock",
+    "bit_spin_lock",
+    "bpf_res_spin_lock",
     "_raw_spin_",
     "__raw_spin_",
     "_raw_read_",
@@ -207,9 +157,9 @@ pub fn caller(frames: &[Name]) -> Option<&Name> {
 }
 
 /// A name without its offset, its module and what the compiler appended.
-fn bare(frame: &str) -> &str {
-    let end = frame.find(['+', ' ', '\t', '.']).unwrap_or(frame.len());
-    &frame[..end]
+pub(crate) fn bare(frame: &str) -> &str {
+    let end = frame.find(['+', ' ', '\t', '.']).filter(|at| *at > 0);
+    end.map_or(frame, |end| &frame[..end])
 }
 
 #[cfg(test)]
@@ -245,6 +195,17 @@ mod tests {
     }
 
     #[test]
+    fn each_function_stands_once_and_can_be_found() {
+        for (i, (name, kind)) in table::FRAMES.iter().enumerate() {
+            assert!(
+                table::FRAMES[..i].iter().all(|(other, _)| other != name),
+                "{name}"
+            );
+            assert_eq!((bare(name), probe(name)), (*name, Some(*kind)));
+        }
+    }
+
+    #[test]
     fn the_kernels_own_functions_are_no_programs() {
         for own in [
             "bpf_prog_put",
@@ -252,6 +213,8 @@ mod tests {
             "htab_map_update_elem",
             "perf_event_alloc",
             "ftrace_set_filter",
+            "perf_trace_init",
+            "bpf_trampoline_link_prog",
             "bpf_prog_é6deef7357e7b4530",
             "",
         ] {
@@ -266,8 +229,9 @@ mod tests {
         assert_eq!(probe("perf_trace_sched_switch"), Some(Probe::Perf));
         assert_eq!(
             probe("trace_event_raw_event_sched_switch"),
-            Some(Probe::Ftrace)
+            Some(Probe::TraceEvent)
         );
+        assert_eq!(probe("fprobe_handler.part.0"), Some(Probe::Fprobe));
         assert_eq!(probe("uprobe_notify_resume"), Some(Probe::Uprobe));
     }
 

@@ -1,10 +1,10 @@
 //! Incident I1: somebody's probes make the host's CPUs wait for each other, or cost much.
 
-use super::frames::Machinery;
 use super::suspect::{Suspect, Suspects, Who, full, is_probe};
 use super::{Recent, called};
 use crate::model::Model;
 use crate::model::locks::Over;
+use crate::model::locks::frames::Probe;
 use crate::model::verdict::short;
 use crate::name::printable;
 use crate::rules::{Confidence, Finding, Severity};
@@ -240,10 +240,7 @@ fn suspects<'a>(model: &'a Model, whole: &Whole<'a>) -> Suspects<'a> {
     };
     let foreign = costs.instances.iter().filter(|i| !ours(&i.name));
     let events: f64 = foreign.filter_map(|i| i.share.get()).sum();
-    for (machinery, share) in [
-        (Machinery::Kprobe, dynamic),
-        (Machinery::TraceEvent, events),
-    ] {
+    for (machinery, share) in [(Probe::Kprobe, dynamic), (Probe::TraceEvent, events)] {
         if share >= COST {
             let suspect = suspects.of(Who::Without(machinery));
             suspect.costs(share);
@@ -303,8 +300,8 @@ fn action(suspect: &Suspect<'_>, tracing: &Tracing) -> &'static str {
         return "kprobes";
     }
     match (suspect.who, suspect.machinery) {
-        (Who::Without(_), Some(Machinery::TraceEvent)) => "clear-set-event",
-        (Who::Without(_), Some(Machinery::Ftrace)) => "current-tracer",
+        (Who::Without(_), Some(Probe::TraceEvent)) => "clear-set-event",
+        (Who::Without(_), Some(Probe::Ftrace)) => "current-tracer",
         (Who::Process(_), _) => "stop-holder",
         _ => "",
     }

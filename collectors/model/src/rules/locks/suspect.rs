@@ -1,10 +1,13 @@
 //! Who is behind a probe: the process that holds its BPF program, or what is known instead.
 
-use super::frames::{self, Machinery};
+use super::frames;
 use crate::Name;
 use crate::model::Model;
+use crate::model::locks::frames::Probe;
 use crate::name::printable;
-use crate::sample::{BpfObjects, BpfProgram, Holder, KernelProbeKind, OwnerKind, Tracing, Waits};
+use crate::sample::{
+    AttachKind, BpfObjects, BpfProgram, Holder, KernelProbeKind, OwnerKind, Tracing, Waits,
+};
 
 /// What tells suspects apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub(super) enum Who<'a> {
     /// A program that is not listed: gone, or not to be told from others. Its name.
     Gone(&'a str),
     /// Probes without a BPF program.
-    Without(Machinery),
+    Without(Probe),
 }
 
 impl Who<'_> {
@@ -48,7 +51,7 @@ pub(super) struct Suspect<'a> {
     /// Whether that is an estimate.
     pub(super) estimated: bool,
     /// What ran its probes, by the stacks.
-    pub(super) machinery: Option<Machinery>,
+    pub(super) machinery: Option<Probe>,
     /// Its heaviest stack, and the weight of that.
     pub(super) stack: Option<(&'a [Name], u64)>,
     /// Programs seen in stacks.
@@ -77,7 +80,7 @@ impl<'a> Suspect<'a> {
     }
 
     /// Takes a stack that runs through its probes.
-    pub(super) fn stack(&mut self, frames: &'a [Name], weight: u64, machinery: Machinery) {
+    pub(super) fn stack(&mut self, frames: &'a [Name], weight: u64, machinery: Probe) {
         let least = self.machinery.map_or(machinery, |m| m.min(machinery));
         self.machinery = Some(least);
         if self.stack.is_none_or(|(_, most)| weight > most) {
@@ -108,11 +111,8 @@ impl<'a> Suspect<'a> {
             .flat_map(|p| &p.attached)
             .peekable();
         let all = match kinds.peek() {
-            Some(_) => kinds.all(|a| matches!(&*a.kind, "kprobe" | "kretprobe")),
-            None => matches!(
-                self.machinery,
-                Some(Machinery::Kprobe | Machinery::Kretprobe)
-            ),
+            Some(_) => kinds.all(|a| AttachKind::of(&a.kind) == AttachKind::Kprobe),
+            None => matches!(self.machinery, Some(Probe::Kprobe | Probe::Kretprobe)),
         };
         can && all
     }
@@ -150,10 +150,9 @@ impl<'a> Suspect<'a> {
                 format!("BPF program {}, not listed,", printable(name)),
                 false,
             ),
-            (Who::Without(machinery), _) => (
-                format!("{}s without a BPF program", machinery.as_str()),
-                true,
-            ),
+            (Who::Without(machinery), _) => {
+                (format!("{}s without a BPF program", machinery.name()), true)
+            }
         }
     }
 
@@ -166,14 +165,14 @@ impl<'a> Suspect<'a> {
             .map(|a| &*a.kind)
             .collect();
         // What one switch stops is one thing.
-        let kprobe = |kind: &&str| matches!(*kind, "kprobe" | "kretprobe");
+        let kprobe = |kind: &&str| AttachKind::of(kind) == AttachKind::Kprobe;
         match (&kinds[..], self.machinery) {
             ([one], _) => printable(one).into_owned(),
             ([_, ..], _) if kinds.iter().all(kprobe) => "kprobe".to_owned(),
             ([first, rest @ ..], _) if rest.iter().all(|kind| kind == first) => {
                 printable(first).into_owned()
             }
-            ([], Some(machinery)) if machinery != Machinery::Bpf => machinery.as_str().to_owned(),
+            ([], Some(machinery)) if machinery != Probe::Bpf => machinery.name().to_owned(),
             _ => "probe".to_owned(),
         }
     }
@@ -277,7 +276,7 @@ impl<'a> Suspects<'a> {
     ) -> Option<&mut Suspect<'a>> {
         let through = frames::through(frames);
         let named = frames::program(frames);
-        let machinery = through.or((!ids.is_empty()).then_some(Machinery::Bpf))?;
+        let machinery = through.or((!ids.is_empty()).then_some(Probe::Bpf))?;
         let programs = self.bpf().map_or(&[][..], |bpf| &bpf.programs);
         let by_id = ids
             .iter()
@@ -301,7 +300,7 @@ impl<'a> Suspects<'a> {
             }
             (None, Some(program), _) => self.holding(program),
             (None, None, Some((_, name))) => self.of(Who::Gone(name)),
-            (None, None, None) if machinery == Machinery::Perf => {
+            (None, None, None) if machinery == Probe::Perf => {
                 let who = self.perf_user();
                 self.of(who)
             }
@@ -318,10 +317,10 @@ impl<'a> Suspects<'a> {
     /// the program is over, in what had called it (before 5.11 a kretprobe's runs under a lock of
     /// its own, kernel/kprobes.c, `kretprobe_hash_lock`). None where there are several, or some
     /// that nobody is known to have.
-    fn only_user(&self, machinery: Machinery) -> Option<&'a BpfProgram> {
+    fn only_user(&self, machinery: Probe) -> Option<&'a BpfProgram> {
         let (kind, listed) = match machinery {
-            Machinery::Kretprobe => ("kretprobe", KernelProbeKind::Kretprobe),
-            Machinery::Kprobe => ("kprobe", KernelProbeKind::Kprobe),
+            Probe::Kretprobe => ("kretprobe", KernelProbeKind::Kretprobe),
+            Probe::Kprobe => ("kprobe", KernelProbeKind::Kprobe),
             _ => return None,
         };
         let of_kind = |p: &&BpfProgram| p.attached.iter().any(|a| &*a.kind == kind);
@@ -349,7 +348,7 @@ impl<'a> Suspects<'a> {
             Some(first) if on.all(|other| other.holder.pid == first.holder.pid) => {
                 Who::Process(&first.holder)
             }
-            _ => Who::Without(Machinery::Perf),
+            _ => Who::Without(Probe::Perf),
         }
     }
 }
