@@ -60,8 +60,8 @@ fn our_programs_maps_and_links_are_found_and_named() {
         let kind = names::program_type(program.kind).unwrap();
         assert!(["raw_tracepoint", "tracing"].contains(&kind), "{kind}");
         assert!(program.jited_len > 0 && program.jited_ksyms > 0);
-        // Told since 5.12.
-        assert!(program.recursion_misses.is_none_or(|misses| misses == 0));
+        // Told since 5.12. One that has just been attached has hardly been interrupted by its own hook.
+        assert!(program.recursion_misses.is_none_or(|misses| misses < 100));
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         let boot = boot.tv_sec as u64 * 1_000_000_000 + boot.tv_nsec as u64;
         let age = boot - program.load_time_ns;

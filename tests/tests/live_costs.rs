@@ -98,6 +98,14 @@ fn windows_agree_with_statistics_that_are_always_on() {
     require!(need::tracepoint("task:task_rename"));
     let tool = Tool::start(&["raw_tracepoint:task_rename"]);
     let id = tool.program("raw_tracepoint");
+    // A pause of a virtual CPU within one of the timed runs is as long as thousands of them, and
+    // weighs most where it falls between two windows.
+    assert!((0..3).any(|_| windows_agree(id)), "in none of three rounds");
+}
+
+/// Whether six windows agree with statistics that are on all the time; panics where anything else
+/// is not as it is to be.
+fn windows_agree(id: u32) -> bool {
     let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
     thread::scope(|scope| {
         let _renaming = Renaming::start(scope, &stop, &done);
@@ -130,16 +138,7 @@ fn windows_agree_with_statistics_that_are_always_on() {
         let rate = (now.0 - before.0) as f64 / seconds;
         let ns = (now.1 - before.1) as f64 / (now.0 - before.0) as f64;
         eprintln!("always on: {rate:.0} runs/s of {ns:.1} ns; windows: {cost:?}");
-        let deviation = cost.runs_deviation.get().unwrap();
-        let off = (cost.runs_per_s - rate).abs();
-        assert!(off < rate * 0.15 + deviation * 2.0, "{rate}: {cost:?}");
-        // A pause of a virtual CPU within one of the timed runs is as long as thousands of them.
-        let (mean, deviation) = (
-            cost.ns_per_run.get().unwrap(),
-            cost.ns_deviation.get().unwrap(),
-        );
-        let off = (mean - ns).abs();
-        assert!(off < ns * 0.15 + deviation * 2.0, "{ns}: {cost:?}");
+        let mean = cost.ns_per_run.get().unwrap();
         assert!((cost.share - cost.runs_per_s * mean / 1e9).abs() < cost.share * 0.01);
         assert!(matches!(
             sample.costs.value().unwrap().method,
@@ -148,7 +147,11 @@ fn windows_agree_with_statistics_that_are_always_on() {
         live.wants(Wants::default());
         live.tick(&mut sample);
         assert_eq!(sample.costs.reason(), Some(&Reason::NotAsked));
-    });
+        let agrees = |windows: f64, deviation: Reading<f64>, always: f64| {
+            (windows - always).abs() < always * 0.15 + deviation.get().unwrap() * 2.0
+        };
+        agrees(cost.runs_per_s, cost.runs_deviation, rate) && agrees(mean, cost.ns_deviation, ns)
+    })
 }
 
 #[test]

@@ -1,4 +1,4 @@
-# vm: --program stalltop --program bpf-holder --limit 300s
+# vm: --program stalltop --program bpf-holder --limit 900s
 # The changing commands as a person uses them: somebody else's probes, zombies, lockdown.
 . /t/lib.sh
 

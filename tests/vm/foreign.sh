@@ -1,4 +1,4 @@
-# vm: --tools --memory 1024 --program stalltop --limit 300s
+# vm: --tools --memory 1024 --program stalltop --limit 900s
 # Tools that we did not write trace this machine; what stalltop lists of them is compared with
 # what bpftool lists.
 . /t/lib.sh

@@ -1,4 +1,4 @@
-# vm: --cpus 4 --cpu max,-hypervisor --tools --memory 1024 --limit 300s
+# vm: --cpus 4 --cpu max,-hypervisor --tools --memory 1024 --limit 900s
 # vm: --program stalltop --program bpf-holder --program host-load
 # Incident I1 in miniature. An agent's kretprobe on a hot function writes one hash from all CPUs,
 # which wait for each other at the lock of its bucket. Then all kernel probes are switched off, and
@@ -28,7 +28,7 @@ host-load calls 200 >/out/calls &
 load=$!
 until_true 20 test -s /out/calls
 # Looking 1,000 times a second who holds a CPU takes much of an emulated one.
-stalltop record /out/i1.zst --locks always --sample off --stall 1s --tick 1s --for 100s \
+stalltop record /out/i1.zst --locks always --sample off --stall 1s --tick 1s --for 280s \
     >/out/record 2>&1 &
 recorder=$!
 sleep 16
@@ -39,7 +39,7 @@ wait $recorder || fail "record: $(cat /out/record)"
 
 # One burst, which begins and ends while both watch; before it stalltop finds out what stacks take
 # here.
-stalltop record /run/burst.zst --locks always --sample off --stall 1s --tick 1s --for 100s \
+stalltop record /run/burst.zst --locks always --sample off --stall 1s --tick 1s --for 280s \
     >/out/burst.record 2>&1 &
 recorder=$!
 sleep 4

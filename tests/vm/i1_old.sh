@@ -1,4 +1,4 @@
-# vm: --cpus 4 --cpu max,-hypervisor --memory 768 --limit 300s
+# vm: --cpus 4 --cpu max,-hypervisor --memory 768 --limit 900s
 # vm: --program stalltop --program bpf-holder --program host-load
 # Incident I1 in miniature where waits for locks do not show: its own kernel had no tracepoints of
 # contention, and what it waits for is told by samples alone. An agent's kretprobe on a hot function
@@ -20,7 +20,7 @@ grep -q "^held" /out/held || fail "$(cat /out/held)"
 host-load calls 200 >/out/calls &
 load=$!
 until_true 20 test -s /out/calls
-stalltop record /out/i1.zst --stall 1s --tick 1s --for 100s >/out/record 2>&1 &
+stalltop record /out/i1.zst --stall 1s --tick 1s --for 280s >/out/record 2>&1 &
 recorder=$!
 sleep 20
 off_and_on 16

@@ -1,4 +1,4 @@
-# vm: --cpus 3 --program stalltop --program host-load --limit 300s
+# vm: --cpus 3 --program stalltop --program host-load --limit 900s
 # Incident I2 as its engineers met it. An agent reads memory statistics of all cgroups, on the
 # CPU to which packet steering sends a flood: CPU 1. Many cgroups are gone but still charged with
 # page cache that others use, so that each read has them all to walk. Then their caches are

@@ -1,4 +1,4 @@
-# vm: --tools --memory 1024 --program stalltop --program bpf-holder --limit 400s
+# vm: --tools --memory 1024 --program stalltop --program bpf-holder --limit 900s
 # vm: --append lsm=lockdown,bpf
 # Every way to attach a BPF program that the kernel has, by tools that we did not write and by
 # bpf-holder; what stalltop lists is compared with what bpftool lists. Then kprobes/enabled: what

@@ -1,4 +1,4 @@
-# vm: --program stalltop --limit 300s
+# vm: --program stalltop --limit 900s
 # Kernel probes switched off and on again: their hits stop and come back, whatever is killed.
 . /t/lib.sh
 tracing=/sys/kernel/tracing

@@ -1,6 +1,6 @@
 # vm: --test live_bpf --test live_change --test live_dynamic --test live_cores --test live_stalls
 # The machine's root file system is its memory, and holds all of them.
-# vm: --test live_tracing --test live_locks --memory 1536 --limit 300s
+# vm: --test live_tracing --test live_locks --memory 1536 --limit 900s
 # The live tests, on this machine's kernel. One at a time: they look at the same tracefs.
 . /t/lib.sh
 export STALLTOP_TEST_REQUIRE_ALL=1

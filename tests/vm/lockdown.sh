@@ -1,4 +1,4 @@
-# vm: --append lockdown=integrity --program stalltop --program bpf-holder --limit 300s
+# vm: --append lockdown=integrity --program stalltop --program bpf-holder --limit 900s
 # What lockdown=integrity refuses is said, and what it leaves still works.
 . /t/lib.sh
 tracing=/sys/kernel/tracing

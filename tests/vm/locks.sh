@@ -1,4 +1,4 @@
-# vm: --cpus 4 --cpu max,-hypervisor --limit 400s --test live_locks
+# vm: --cpus 4 --cpu max,-hypervisor --limit 900s --test live_locks
 # The lock tracer's live tests, where waits for a spinlock are visible: four CPUs, and a kernel that
 # is not told that it is in a virtual machine. One at a time: they count what all others do, too.
 . /t/lib.sh

@@ -1,4 +1,4 @@
-# vm: --program stalltop --program bpf-holder --limit 300s
+# vm: --program stalltop --program bpf-holder --limit 900s
 # A stream of samples while there is network load, zombies and somebody else's BPF tool.
 . /t/lib.sh
 
@@ -15,7 +15,7 @@ make_zombies $memory/stalltop 20
 
 # The marks say which samples lie between which readings of /proc/softirqs: the first sample that
 # comes after a reading may have been measured before it, the second was not.
-stalltop stream --for 80s --tick 500ms >/out/stream.jsonl &
+stalltop stream --for 280s --tick 500ms >/out/stream.jsonl &
 stream=$!
 until_true 30 grep -q '"source":"bpf"' /out/stream.jsonl
 samples() { grep -c '^{"type":"sample"' /out/stream.jsonl; }

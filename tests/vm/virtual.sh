@@ -1,10 +1,10 @@
 # vm: --cpus 5,maxcpus=6 --append maxcpus=4 --cpu max --program stalltop --test live_stalls
-# vm: --memory 1024 --limit 300s
+# vm: --memory 1024 --limit 900s
 # A machine that knows that it is one, without paravirtual spinlocks: its spin waits have no
 # tracepoint. Four of its CPUs are online; CPU 4 never was, CPU 5 may be plugged in one day. Then
 # CPUs come and go.
 . /t/lib.sh
-stalltop stream --locks always --sample off --tick 1s --for 100s >/out/stream 2>/out/errors &
+stalltop stream --locks always --sample off --tick 1s --for 280s >/out/stream 2>/out/errors &
 stream=$!
 until_true 60 grep -q '"hidden":\[' /out/stream
 kill $stream
@@ -16,7 +16,7 @@ live_stalls --ignored --test-threads=1 >/out/live 2>&1 || fail "$(cat /out/live)
 # All of it: sampler, lock tracer, counters of cores, stalls.
 cpu() { echo "$2" >/sys/devices/system/cpu/cpu$1/online; }
 busy() { taskset "$(printf %x $((1 << $1)))" sh -c 'while :; do cat /proc/stat; done' >/dev/null & }
-stalltop stream --locks always --sample always --stall 1s --tick 1s --for 250s >/out/hotplug \
+stalltop stream --locks always --sample always --stall 1s --tick 1s --for 580s >/out/hotplug \
     2>/out/errors &
 stream=$!
 samples() { grep -c '^{"type":"sample"' /out/hotplug; }

@@ -22,6 +22,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// After the exit: the kernel frees programs and probes asynchronously, and who starts the
 /// process again does so about now.
 const SETTLE: Duration = Duration::from_secs(1);
+/// And for how much longer what is at no place any more is waited for: a grace period of RCU takes
+/// its time on a busy host, and who lists programs holds each for a moment.
+const FREE: Duration = Duration::from_secs(4);
 
 /// What was there before the signal.
 pub(super) struct Before {
@@ -89,7 +92,12 @@ impl Before {
         if !still {
             thread::sleep(SETTLE);
         }
-        let tracing = TracingCollector::new(env).scan_all();
+        let mut tracing = TracingCollector::new(env).scan_all();
+        let settled = Instant::now();
+        while !still && self.is_freeing(&tracing) && settled.elapsed() < FREE {
+            thread::sleep(LOOK);
+            tracing = TracingCollector::new(env).scan_all();
+        }
         let after = Counts::of(&tracing, self.pid, self.owner.as_ref());
         let loaded = tracing.bpf.as_ref().map(|bpf| {
             let left = bpf
@@ -129,6 +137,15 @@ impl Before {
             rows,
             took_ns: u64::try_from(took.as_nanos()).unwrap_or(u64::MAX),
         }
+    }
+}
+
+impl Before {
+    /// Whether one of its programs is loaded, though neither attached nor pinned.
+    fn is_freeing(&self, tracing: &Tracing) -> bool {
+        let programs = tracing.bpf.value().into_iter().flat_map(|b| &b.programs);
+        let mut its = programs.filter(|p| self.programs.contains(&p.id));
+        its.any(|p| p.attached.is_empty() && p.pins.is_empty())
     }
 }
 
