@@ -22,8 +22,11 @@ start perf perf record -q -e sched:sched_switch -a -o /run/perf.data
 start opensnoop opensnoop
 until_true 120 on_kprobe do_nanosleep
 until_true 60 test -s /run/perf.data
+# Each of their programs is at its place by then, and there are opensnoop's.
 loaded() { bpftool -j prog show 2>/dev/null | grep -q sys_enter_openat; }
-until_true 60 loaded
+count() { bpftool -j $1 show 2>/dev/null | grep -o "\"$2\":" | wc -l; }
+attached() { loaded && [ "$(count perf prog_id)" -ge "$(count prog id)" ]; }
+until_true 60 attached
 
 bpftool -j prog show >/out/bpftool.prog 2>/out/bpftool.errors || fail "bpftool: $(cat /out/bpftool.errors)"
 bpftool -j perf show >/out/bpftool.perf 2>>/out/bpftool.errors

@@ -44,13 +44,15 @@ stalltop record /run/burst.zst --locks always --sample off --stall 1s --tick 1s 
 recorder=$!
 sleep 4
 host-load calls 8 >/out/calls.warm
-sleep 2
+# Nobody waits in between: the window in which that ends is not the burst's, and the one in which the
+# burst ends is written, late ticks or not.
+sleep 5
 date +%s >/out/burst.at
 # perf's own clock stands still from tick to tick where the TSC is unstable and interrupts are off:
 # no wait would be longer than 4 ms.
 perf lock record -a -m 4096 -k CLOCK_MONOTONIC -o /run/lock.data host-load calls 1 \
     >/out/perf.log 2>&1
-sleep 2
+sleep 5
 kill $recorder
 wait $recorder || fail "record: $(cat /out/burst.record)"
 cp /run/burst.zst /out/

@@ -22,9 +22,9 @@ load=$!
 until_true 20 test -s /out/calls
 stalltop record /out/i1.zst --stall 1s --tick 1s --for 280s >/out/record 2>&1 &
 recorder=$!
-sleep 20
-off_and_on 16
-sleep 16
+sleep 30
+off_and_on 24
+sleep 24
 kill $recorder $load
 wait $recorder || fail "record: $(cat /out/record)"
 exec 9>&-

@@ -24,20 +24,29 @@ sampled() { [ "$(samples)" -ge "$1" ]; }
 # Two whole ticks later.
 ticks() { until_true 60 sampled $(($(samples) + 3)); }
 until_true 60 grep -qF '"sampling":[0,1,2,3]' /out/hotplug
+now() { cut -d ' ' -f 1 /proc/uptime; }
 # Gone and back between two looks at which CPUs are online, over and over.
+since=$(now)
 for turn in 1 2 3; do
     cpu 2 0 && cpu 2 1 || fail "CPU 2 does not go and come"
 done
+echo "2 $since $(now)" >/out/absences
 # Gone for longer, and here for the first time.
+since=$(now)
 cpu 1 0
 cpu 4 1
+echo "4 0 $(now)" >>/out/absences
 ticks
 samples >/out/away
 cpu 1 1
+echo "1 $since $(now)" >>/out/absences
 ticks
 samples >/out/back
 for cpu in 1 2 4; do busy $cpu; done
-ticks
+# Two windows of which samples of the sampler tell: a busy CPU is not sampled in each.
+of_sampler() { tail -n +"$(($(cat /out/back) + 1))" /run/samples | grep -c '"source":"1 kHz cpu-clock"'; }
+sampled_twice() { grep '^{"type":"sample"' /out/hotplug >/run/samples; [ "$(of_sampler)" -ge 2 ]; }
+until_true 60 sampled_twice
 ticks
 samples >/out/end
 kill $stream $(jobs -p)
