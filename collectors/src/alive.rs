@@ -33,3 +33,17 @@ impl<F: FnMut()> Drop for Alive<F> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_told_of_while_somebody_tells() {
+        assert!(!is_told_of());
+        let alive = Alive::new(|| panic!("it does not panic"));
+        assert!(is_told_of());
+        drop(alive);
+        assert!(!is_told_of());
+    }
+}

@@ -10,7 +10,7 @@ use stalltop_model::sample::{
     Attachment, BpfObjects, BpfProgram, HeldBy, Holder, Owner, OwnerKind, PerfUse, Tracing,
 };
 use stalltop_model::{Model, Reading, Reason};
-use stalltop_view::{Depth, Effect, Msg};
+use stalltop_view::Depth;
 
 use super::changes::{Ask, asked};
 use super::host::{self, BOOT_NS, Kind, S, costs};
