@@ -41,6 +41,6 @@ mod writer;
 
 pub use apply::{Progress, apply};
 pub use journal::Journal;
-pub use plan::plan;
+pub use plan::{plan, plan_now};
 pub use stalltop_model::change::{ChangeError, Entry, Failure, Outcome, Plan, Request, UndoClass};
 pub use writer::Writer;

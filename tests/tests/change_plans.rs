@@ -1,6 +1,8 @@
 //! Plans against recorded hosts and trees made up here: what is read, what would be written,
 //! and what is refused. Nothing here touches this host's kernel.
 
+#[path = "change_plans/back.rs"]
+mod back;
 #[path = "change_plans/host.rs"]
 mod host;
 #[path = "change_plans/stop.rs"]
@@ -472,8 +474,11 @@ fn hostile_names_are_shown_harmless_and_stay_literal() {
     );
     assert!(!plan.title.chars().any(char::is_control), "{}", plan.title);
     assert!(
-        plan.writes[0].command().contains(r"'\''"),
-        "quoted for a shell"
+        plan.writes[0]
+            .command()
+            .contains(r"\x1b[2J\';rm -rf x;\'\xe2"),
+        "quoted for a shell, and harmless: {}",
+        plan.writes[0].command()
     );
     let error = plan_fails(&tree, &off("b/sched:*"));
     assert!(!error.chars().any(char::is_control), "{error:?}");

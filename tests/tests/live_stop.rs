@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use stalltop_collectors::Env;
-use stalltop_collectors::change::Journal;
+use stalltop_collectors::change::{self, Journal};
 use stalltop_model::change::{Outcome, Request, StopSignal, stop};
+use stalltop_model::{Reading, sample};
 use stalltop_tests::change::{Bench, kill_at, killed_child};
 use stalltop_tests::program::stalltop;
 use stalltop_tests::tty::{Start, Tty};
@@ -86,6 +87,56 @@ impl Desk {
 }
 
 /// See [`kill_at`].
+#[test]
+fn a_number_that_held_probes_once_is_looked_at_anew() {
+    let bench = Bench::new();
+    let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+    // As an older look would have it: what had the number then held a program.
+    let holder = sample::Holder {
+        pid: child.id(),
+        comm: "agent".into(),
+        cmdline: "agent".into(),
+        owner: sample::Owner {
+            kind: sample::OwnerKind::Root,
+            name: "/".into(),
+            cgroup: "/".into(),
+        },
+        by: sample::HeldBy::Link,
+    };
+    let program = sample::BpfProgram {
+        id: u32::MAX,
+        kind: "kprobe".into(),
+        name: "gone".into(),
+        tag: "0".into(),
+        loaded_at_ns: 0,
+        uid: 0,
+        maps: Vec::new(),
+        attached: Vec::new(),
+        holders: vec![holder],
+        pins: Vec::new(),
+        ours: false,
+    };
+    let known = sample::Tracing {
+        bpf: Reading::Value(sample::BpfObjects {
+            programs: vec![program],
+            links: Vec::new(),
+            holders: Reading::Value(()),
+        }),
+        ..sample::Tracing::default()
+    };
+    let stop = Request::Stop {
+        pid: child.id(),
+        signal: None,
+    };
+    let journal = bench.journal();
+    let believed = change::plan(&bench.env, &stop, &journal, Some(&known));
+    let now = change::plan_now(&bench.env, &stop, &journal, Some(&known));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(believed.is_ok(), "{believed:?}");
+    assert!(now.is_err(), "it holds nothing: {now:?}");
+}
+
 #[test]
 fn child_that_is_killed() {
     killed_child();

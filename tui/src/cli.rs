@@ -260,7 +260,7 @@ pub(crate) enum Command {
         /// The recording; it must not exist yet
         file: PathBuf,
         /// Stop after this time, for example 30s [default: at Ctrl-C]
-        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "TIME", value_parser = length)]
         duration: Option<Duration>,
         #[command(flatten)]
         live: LiveArgs,
@@ -297,7 +297,7 @@ pub(crate) enum Command {
     /// Print one JSON object per tick
     Stream {
         /// Stop after this time, for example 5s [default: at Ctrl-C]
-        #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(long = "for", value_name = "TIME", value_parser = length)]
         duration: Option<Duration>,
         /// Print a recording's frames instead of this host's
         #[arg(long, value_name = "FILE", conflicts_with_all = ["duration", "tick", "no_bpf", "stall", "sample", "locks"])]
@@ -339,6 +339,16 @@ fn tick(text: &str) -> Result<Duration, String> {
         return Err("a tick is 50ms to 10min long".to_owned());
     }
     Ok(tick)
+}
+
+/// How long something goes on.
+fn length(text: &str) -> Result<Duration, String> {
+    const MOST: Duration = Duration::from_secs(3_652 * 24 * 3_600);
+    let length = humantime::parse_duration(text).map_err(|e| e.to_string())?;
+    if length > MOST {
+        return Err("it ends after 10 years at most: without it, at Ctrl-C".to_owned());
+    }
+    Ok(length)
 }
 
 fn hexadecimal(text: &str) -> Result<u64, String> {
@@ -384,6 +394,10 @@ mod tests {
         assert!(tick("1ms").is_err() && tick("1h").is_err() && tick("x").is_err());
         assert_eq!(tick("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(speed("16x"), Ok(16.0));
+        assert_eq!(length("36h"), Ok(Duration::from_secs(36 * 3_600)));
+        for absurd in ["300000000000y", "11y", "99999999999999999999s", "-1s", ""] {
+            assert!(length(absurd).is_err(), "{absurd}");
+        }
         assert!(speed("0").is_err() && speed("nan").is_err() && speed("inf").is_err());
     }
 }

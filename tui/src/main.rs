@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod journal_watch;
 mod open_recording;
+mod outlet;
 mod ticker;
 mod ui;
 

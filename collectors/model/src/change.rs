@@ -6,6 +6,7 @@
 pub mod caches;
 mod standing;
 pub mod stop;
+pub mod ways;
 
 pub use standing::Standing;
 

@@ -58,6 +58,39 @@ pub fn escaped(raw: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// Undoes systemd's `\xNN` (systemd-escape(1)). Escapes that hide control characters or
+/// broken UTF-8 stay as they are: they read no worse, and do no harm.
+pub fn unescape(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut rest = bytes;
+    while let Some((&first, after)) = rest.split_first() {
+        let byte = match rest {
+            [b'\\', b'x', high, low, ..] => hex_digit(*high)
+                .zip(hex_digit(*low))
+                .map(|(h, l)| h << 4 | l),
+            _ => None,
+        };
+        if let Some(byte) = byte {
+            out.push(byte);
+            rest = &rest[4..];
+        } else {
+            out.push(first);
+            rest = after;
+        }
+    }
+    match String::from_utf8(out) {
+        Ok(clear) if !clear.chars().any(char::is_control) => clear,
+        _ => text.to_owned(),
+    }
+}
+
+fn hex_digit(byte: u8) -> Option<u8> {
+    char::from(byte)
+        .to_digit(16)
+        .and_then(|d| u8::try_from(d).ok())
+}
+
 /// Whether a terminal or a reader could be misled by the character.
 pub(crate) fn is_hostile(c: char) -> bool {
     c.is_control()

@@ -15,10 +15,10 @@ use stalltop_model::change::{
 use crate::Env;
 
 use super::drop_caches;
-use super::journal::OpenJournal;
-use super::stop;
+use super::journal::{Journal, OpenJournal};
 use super::target::Target;
 use super::writer::Writer;
+use super::{stop, undo};
 
 /// How far a change has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn apply(
     }
     let env = writer.env();
     let mut journal = OpenJournal::open(&env, writer.journal())?;
-    let undoes = still_to_undo(&journal, plan)?;
+    let undoes = still_to_undo(&env, &journal, plan)?;
     for write in &plan.writes {
         Writer::check(&env, write)?;
         check_signal(plan, write)?;
@@ -53,7 +53,8 @@ pub fn apply(
     look_ahead(&env, plan)?;
     let held = stop::Before::look(&env, plan);
 
-    let mut entry = journal.intend(plan, undoes)?;
+    let itself = undoes.first().filter(|_| plan.puts_back()).copied();
+    let mut entry = journal.intend(plan, itself)?;
     let of = plan.writes.len();
     progress(Progress { done: 0, of });
     for (n, write) in plan.writes.iter().enumerate() {
@@ -73,7 +74,7 @@ pub fn apply(
         }
         progress(Progress { done: n + 1, of });
     }
-    finish(&mut journal, &mut entry)?;
+    finish(&env, &mut journal, &mut entry, &undoes)?;
     // Others must be able to undo what they did while a process takes its time.
     drop(journal);
     if let Some(held) = held {
@@ -101,16 +102,18 @@ fn check_signal(plan: &Plan, write: &Write) -> Result<(), ChangeError> {
     })
 }
 
-/// The entry that an undo plan undoes, if it still is to be undone.
-fn still_to_undo(journal: &OpenJournal, plan: &Plan) -> Result<Option<u64>, ChangeError> {
-    let Request::Undo {
-        entry: Some(id), ..
-    } = plan.request
-    else {
-        return Ok(None);
+/// The entries that a plan undoes, or some of them, the newest first; they must still be to be
+/// undone.
+fn still_to_undo(env: &Env, journal: &OpenJournal, plan: &Plan) -> Result<Vec<u64>, ChangeError> {
+    let id = match plan.request {
+        Request::Undo {
+            entry: Some(id), ..
+        } => id,
+        Request::On { .. } | Request::Off { .. } => return put_back(env, &journal.journal, plan),
+        _ => return Ok(Vec::new()),
     };
     match journal.journal.entry(id) {
-        Some(entry) if journal.journal.can_undo(entry) => Ok(Some(id)),
+        Some(entry) if journal.journal.can_undo(entry) => Ok(vec![id]),
         Some(Entry {
             outcome: Outcome::Undone { by },
             ..
@@ -121,6 +124,25 @@ fn still_to_undo(journal: &OpenJournal, plan: &Plan) -> Result<Option<u64>, Chan
             why: format!("the journal has no entry {id} to undo any more").into(),
         }),
     }
+}
+
+/// The entries that the writes of a switch put back: those without an undo of their own.
+fn put_back(env: &Env, journal: &Journal, plan: &Plan) -> Result<Vec<u64>, ChangeError> {
+    let mut ids = Vec::new();
+    for write in plan.writes.iter().filter(|w| w.undo.is_empty()) {
+        let after = write.after.as_deref().unwrap_or_default();
+        let target = Writer::check(env, write)?;
+        let Some(id) = journal.reversed_by(target, &write.path, after) else {
+            return Err(ChangeError::NothingToDo {
+                why: format!("what changed {} was undone meanwhile", write.path).into(),
+            });
+        };
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ids)
 }
 
 /// Looks at every file before anything is written, where the plan's own writes do not
@@ -201,19 +223,24 @@ fn step(writer: &Writer, env: &Env, write: &Write) -> Result<(), (ChangeError, b
     Err((error, true))
 }
 
-/// Journals that all is done, and that an undone entry is undone.
-fn finish(journal: &mut OpenJournal, entry: &mut Entry) -> Result<(), Failure> {
+/// Journals that all is done, and which entries are undone by it. A switch undoes an entry once
+/// all of that reads again as it did before, by this switch or by earlier ones as well.
+fn finish(
+    env: &Env,
+    journal: &mut OpenJournal,
+    entry: &mut Entry,
+    undoes: &[u64],
+) -> Result<(), Failure> {
     entry.outcome = Outcome::Done;
-    let written = journal.outcome(entry).and_then(|()| {
-        let undone = entry.undoes.and_then(|id| journal.journal.entry(id));
-        match undone.cloned() {
-            Some(mut undone) => {
-                undone.outcome = Outcome::Undone { by: entry.id };
-                journal.outcome(&undone)
-            }
-            None => Ok(()),
+    let mut written = journal.outcome(entry);
+    for id in undoes {
+        let undo = matches!(entry.plan.request, Request::Undo { .. });
+        let undone = journal.journal.entry(*id);
+        if let Some(mut undone) = undone.filter(|e| undo || undo::is_back(env, e)).cloned() {
+            undone.outcome = Outcome::Undone { by: entry.id };
+            written = written.and_then(|()| journal.outcome(&undone));
         }
-    });
+    }
     written.map_err(|error| Failure {
         error,
         entry: Some(Box::new(entry.clone())),

@@ -18,7 +18,7 @@ use stalltop_model::change::{ChangeError, Effect, Entry, OpenMode, Outcome, Plan
 
 use crate::Env;
 
-use super::target;
+use super::target::{self, Target};
 use file::LockedFile;
 
 /// Where the journal is unless `--journal` says otherwise.
@@ -194,6 +194,23 @@ impl Journal {
             .filter(|e| matches!(e.plan.request, Request::Off { .. } | Request::Remove { .. }))
             .flat_map(|e| &e.plan.writes)
             .find(|w| *w.path == *path)
+    }
+
+    /// The number of the newest entry still in force that found `path` as `after` and left it
+    /// otherwise: to write `after` there is to put back what that entry changed.
+    pub(crate) fn reversed_by(&self, target: Target, path: &str, after: &str) -> Option<u64> {
+        let is = |value: Option<&str>| value.is_some_and(|value| target.took(value, after));
+        self.entries
+            .iter()
+            .rev()
+            .filter(|e| self.can_undo(e))
+            .find(|e| {
+                e.plan
+                    .writes
+                    .iter()
+                    .any(|w| *w.path == *path && is(w.before.as_deref()) && !is(w.after.as_deref()))
+            })
+            .map(|e| e.id)
     }
 
     /// The number of the newest entry still in force that removed a dynamic event.

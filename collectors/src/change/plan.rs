@@ -3,22 +3,24 @@
 mod events;
 mod holders;
 mod remove;
+mod restart;
 mod stop;
 mod switches;
-mod ways;
 
 use std::collections::HashSet;
 
-use stalltop_model::Name;
 use stalltop_model::change::{
     ChangeError, Left, OpenMode, Plan, Request, UndoClass, UndoWrite, Write,
 };
 use stalltop_model::sample::Tracing;
+use stalltop_model::{Name, printable};
 
 use crate::Env;
+use crate::tracing::TracingCollector;
 
 use super::journal::Journal;
 use super::selector::{self, What};
+use super::target::Target;
 use super::undo;
 
 /// Works out the literal writes of a request. `tracing`, where it was collected, names
@@ -49,6 +51,27 @@ pub fn plan(
         Request::Stop { pid, signal } => stop::plan(&context, *pid, *signal),
         Request::Undo { entry, force } => undo::plan(env, journal, *entry, *force),
     }
+}
+
+/// Works out a request on this host. Who holds what is looked up in `known`, an older look at it,
+/// or looked at anew where there is none; and always where a process is to be stopped, whose
+/// number may be another's by now.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_now(
+    env: &Env,
+    request: &Request,
+    journal: &Journal,
+    known: Option<&Tracing>,
+) -> Result<Plan, ChangeError> {
+    let anew = match request {
+        Request::Stop { .. } => true,
+        Request::Off { .. } | Request::Remove { .. } => known.is_none(),
+        Request::On { .. } | Request::DropCaches { .. } | Request::Undo { .. } => false,
+    };
+    let now = anew.then(|| TracingCollector::new(env).scan_all());
+    plan(env, request, journal, now.as_deref().or(known))
 }
 
 /// What a plan is made from.
@@ -86,6 +109,8 @@ struct Draft {
     /// What is switched, for the title.
     titles: Vec<String>,
     partial: bool,
+    /// Entries of the journal that this puts back, or some of it.
+    undoes: Vec<u64>,
 }
 
 impl Draft {
@@ -98,6 +123,7 @@ impl Draft {
             left: Vec::new(),
             titles: Vec::new(),
             partial: false,
+            undoes: Vec::new(),
         }
     }
 
@@ -137,21 +163,62 @@ impl Draft {
         });
     }
 
-    fn finish(self, context: &Context<'_>, title: String) -> Result<Plan, ChangeError> {
+    /// Takes the undo from the write added last where that itself puts back what an entry of the
+    /// journal changed: it is an undo then, and undoing that in turn would change the host once
+    /// more behind the back of who takes back what he did.
+    ///
+    /// Only what is switched on counts so, and unmounting what stalltop mounted. Who switches
+    /// something off in an incident must find it in the journal, whatever was there before.
+    fn count_as_undo(&mut self, context: &Context<'_>, target: Target) {
+        let counts = self.direction != Direction::Off || target == Target::MountPoint;
+        let Some(write) = self.writes.last_mut().filter(|_| counts) else {
+            return;
+        };
+        let after = write.after.as_deref().unwrap_or_default();
+        if let Some(id) = context.journal.reversed_by(target, &write.path, after) {
+            write.undo.clear();
+            if !self.undoes.contains(&id) {
+                self.undoes.push(id);
+            }
+        }
+    }
+
+    /// Says which entries are put back, whole or in part.
+    fn say_what_is_undone(&mut self, context: &Context<'_>) {
+        for id in std::mem::take(&mut self.undoes) {
+            let Some(entry) = context.journal.entry(id) else {
+                continue;
+            };
+            let mut changed = entry.plan.writes.iter().filter(|w| !w.undo.is_empty());
+            let whole = changed.all(|w| self.writes.iter().any(|own| own.path == w.path));
+            let part = if whole { "" } else { "a part of " };
+            self.note(format!(
+                "undoes {part}change {id} ({})",
+                printable(&entry.plan.title)
+            ));
+        }
+    }
+
+    fn finish(mut self, context: &Context<'_>, title: String) -> Result<Plan, ChangeError> {
         if self.writes.is_empty() {
             return Err(ChangeError::NothingToDo {
                 why: nothing(&self.left).into(),
             });
         }
+        self.say_what_is_undone(context);
+        let back = self.writes.iter().filter(|w| w.undo.is_empty()).count();
+        if back > 0 && back < self.writes.len() {
+            self.note("its own undo concerns only the rest of what it switches");
+        }
         Ok(Plan {
             request: context.request.clone(),
             title: title.into(),
-            writes: self.writes,
-            undo: if self.partial {
-                UndoClass::Partial
-            } else {
-                UndoClass::Exact
+            undo: match self.partial {
+                _ if back == self.writes.len() => UndoClass::Never,
+                true => UndoClass::Partial,
+                false => UndoClass::Exact,
             },
+            writes: self.writes,
             notes: self.notes,
             left: self.left,
             confirm_word: None,

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 
 use stalltop_model::change::{
-    ChangeError, Entry, Kept, Left, Outcome, Plan, Request, UndoClass, UndoWrite, Write,
+    ChangeError, Entry, Kept, Left, Outcome, Plan, Request, Standing, UndoClass, UndoWrite, Write,
 };
 use stalltop_model::{Name, printable};
 
@@ -85,6 +85,27 @@ pub(crate) fn plan(
     })
 }
 
+/// Whether everything that an entry switched is again as it found it. Whether a trigger arms an
+/// event besides is up to others ([`Target::took`]).
+pub(crate) fn is_back(env: &Env, entry: &Entry) -> bool {
+    let mut seen = HashSet::new();
+    let changed = entry.plan.writes.iter().filter(|w| !w.undo.is_empty());
+    // Of several writes to one file the first found it as it was.
+    let mut first = changed.filter(|w| seen.insert((&w.path, &w.item)));
+    first.all(|write| {
+        let Some(before) = &write.before else {
+            return false;
+        };
+        if gone_instance(env, &write.path).is_some() {
+            return true;
+        }
+        classify(env, &write.path).is_some_and(|target| {
+            let found = target.read(env, &write.path, write.item.as_deref());
+            found.is_ok_and(|found| target.took(&found, before))
+        })
+    })
+}
+
 fn find(journal: &Journal, id: Option<u64>) -> Result<&Entry, ChangeError> {
     let nothing = |why: String| ChangeError::NothingToDo { why: why.into() };
     let Some(id) = id else {
@@ -108,7 +129,9 @@ fn find(journal: &Journal, id: Option<u64>) -> Result<&Entry, ChangeError> {
         _ if entry.undoes.is_some() => {
             format!("{id} is an undo itself; make the change again instead")
         }
-        Outcome::Failed { .. } => format!("{id} failed before it wrote anything"),
+        _ if entry.standing() == Standing::Nothing => {
+            format!("{id} failed before it wrote anything")
+        }
         _ => format!("{id} ({}) cannot be undone", entry.plan.title),
     }))
 }

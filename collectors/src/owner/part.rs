@@ -1,5 +1,6 @@
 //! One component of a cgroup path.
 
+use stalltop_model::name::unescape;
 use stalltop_model::sample::OwnerKind;
 
 /// How much a component says about who is in there, from least to most.
@@ -222,39 +223,6 @@ fn systemd(component: &str) -> Option<Part> {
         }
         _ => None,
     }
-}
-
-/// Undoes systemd's `\xNN` (systemd-escape(1)). Escapes that hide control characters or
-/// broken UTF-8 stay as they are: they read no worse, and do no harm.
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut rest = bytes;
-    while let Some((&first, after)) = rest.split_first() {
-        let byte = match rest {
-            [b'\\', b'x', high, low, ..] => hex_digit(*high)
-                .zip(hex_digit(*low))
-                .map(|(h, l)| h << 4 | l),
-            _ => None,
-        };
-        if let Some(byte) = byte {
-            out.push(byte);
-            rest = &rest[4..];
-        } else {
-            out.push(first);
-            rest = after;
-        }
-    }
-    match String::from_utf8(out) {
-        Ok(clear) if !clear.chars().any(char::is_control) => clear,
-        _ => text.to_owned(),
-    }
-}
-
-fn hex_digit(byte: u8) -> Option<u8> {
-    char::from(byte)
-        .to_digit(16)
-        .and_then(|d| u8::try_from(d).ok())
 }
 
 /// The first twelve digits, as the runtimes' own tools print ids.

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use stalltop_model::change::ways;
 use stalltop_model::sample::OwnerKind::{self, *};
 
 use super::{of_cgroup_path, of_proc_cgroup};
@@ -411,5 +412,44 @@ proptest! {
     #[test]
     fn any_proc_cgroup_is_read(text in prop::collection::vec(any::<u8>(), 0..600)) {
         of_proc_cgroup(&text);
+    }
+}
+
+#[test]
+fn each_owner_has_its_command() {
+    let id = "3f2a9c1b7d44aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for (path, command) in [
+        (
+            "/system.slice/netdata.service",
+            Some("systemctl stop netdata.service".to_owned()),
+        ),
+        (
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/agent.service",
+            Some("systemctl --user --machine=1000@ stop agent.service".to_owned()),
+        ),
+        (
+            &format!("/docker/{id}/supervisor"),
+            Some("docker stop 3f2a9c1b7d44".to_owned()),
+        ),
+        (&format!("/docker/{id}/system.slice/nginx.service"), None),
+        ("/user.slice/user-0.slice/session-4.scope", None),
+        ("/", None),
+        (
+            &format!("/kubepods/burstable/pod2f6e1c9a-0b1d-4e6f-8a7b-c9d0e1f2a3b4/{id}"),
+            Some("crictl stop 3f2a9c1b7d44".to_owned()),
+        ),
+        (
+            &format!(
+                "/kubepods.slice/kubepods-pod2f6e1c9a_0b1d_4e6f_8a7b_c9d0e1f2a3b4.slice/cri-containerd-{id}.scope"
+            ),
+            Some("crictl stop 3f2a9c1b7d44".to_owned()),
+        ),
+    ] {
+        let owner = of_cgroup_path(path);
+        assert_eq!(
+            ways::of(&owner).map(|w| w.command),
+            command,
+            "{path}: {owner:?}"
+        );
     }
 }

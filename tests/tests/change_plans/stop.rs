@@ -118,6 +118,8 @@ fn a_plan_says_who_it_is_what_goes_and_what_stays() {
         notes,
         [
             "it is /usr/sbin/agent -D, uid 201, netdata.service",
+            "the signal goes to this very process, told by its start time, and to no other that \
+             may have its number by then",
             "with it go 1 BPF program: kretprobe:tcp_sendmsg",
             "with it go its perf events: sched:sched_switch",
             "TERM asks it to end: it may clean up first, or refuse (KILL is the second step)",

@@ -8,9 +8,10 @@ use anyhow::Context;
 use stalltop_collectors::Env;
 use stalltop_collectors::change::{self, Failure, Journal, Writer};
 use stalltop_collectors::live::{Live, Options};
-use stalltop_collectors::tracing::TracingCollector;
-use stalltop_model::change::{ChangeError, Entry, Plan, Request, UndoClass, Write};
-use stalltop_model::printable;
+use stalltop_model::change::{
+    ChangeError, Entry, Plan, Request, Standing, UndoClass, Write, shell_word,
+};
+use stalltop_model::{escaped, printable};
 
 use crate::cli::{ByWord, ChangeArgs};
 
@@ -54,13 +55,7 @@ impl<'a> Desk<'a> {
     /// Plans a request, with who holds what where that can be found out.
     pub(crate) fn plan(&self, request: &Request) -> Result<Plan, ChangeError> {
         let journal = self.journal()?;
-        let tracing = match request {
-            Request::Off { .. } | Request::Remove { .. } | Request::Stop { .. } => {
-                Some(TracingCollector::new(&self.env).scan_all())
-            }
-            _ => None,
-        };
-        change::plan(&self.env, request, &journal, tracing.as_deref())
+        change::plan_now(&self.env, request, &journal, None)
     }
 
     /// Shows a plan, asks, and has it carried out and told of by `carry_out`.
@@ -92,24 +87,65 @@ impl<'a> Desk<'a> {
     }
 
     fn print_undo(&self, out: &mut impl io::Write, plan: &Plan) -> io::Result<()> {
-        let path = self.writer.journal().to_string_lossy();
-        let flag = if self.args.journal.is_some() {
-            format!(" --journal {}", stalltop_model::change::shell_word(&path))
-        } else {
-            String::new()
-        };
-        let flag = printable(&flag);
+        let undo = self.undo_command(None);
         match plan.undo {
-            _ if matches!(plan.request, Request::Undo { .. }) => Ok(()),
-            UndoClass::Exact => writeln!(out, "  can be undone: stalltop undo{flag}"),
-            UndoClass::Partial => writeln!(out, "  can be undone in part: stalltop undo{flag}"),
+            _ if plan.puts_back() => Ok(()),
+            UndoClass::Exact => writeln!(out, "  can be undone: {undo}"),
+            UndoClass::Partial => writeln!(out, "  can be undone in part: {undo}"),
             UndoClass::Never => writeln!(out, "  cannot be undone"),
         }
     }
 
+    /// The command that undoes a change here.
+    fn undo_command(&self, id: Option<u64>) -> String {
+        undo_command(&self.env, self.writer.journal(), id)
+    }
+
     /// Does the writes of a plan, reports.
     pub(crate) fn apply(&self, plan: &Plan) -> ExitCode {
-        report(plan, change::apply(&self.writer, plan, &mut |_| ()))
+        self.report(plan, change::apply(&self.writer, plan, &mut |_| ()))
+    }
+
+    /// Says how it went; gives the exit status.
+    pub(crate) fn report(&self, plan: &Plan, done: Result<Entry, Failure>) -> ExitCode {
+        match done {
+            Ok(entry) => {
+                match plan.request {
+                    Request::Undo { .. } if plan.writes.is_empty() => {
+                        say("nothing was left to undo; the journal says so now");
+                    }
+                    _ => say(&format!("done, journal entry {}", entry.id)),
+                }
+                ExitCode::SUCCESS
+            }
+            Err(failure) => {
+                let status = refused(&failure.error);
+                let hint = failure.entry.and_then(|entry| self.after_failure(&entry));
+                if let Some(hint) = hint {
+                    eprintln!("stalltop: {hint}");
+                }
+                status
+            }
+        }
+    }
+
+    /// What is left of a change that failed, and the command for that; `None` where it is of a
+    /// kind that leaves nothing to put back.
+    fn after_failure(&self, entry: &Entry) -> Option<String> {
+        let id = entry.id;
+        match entry.standing() {
+            Standing::Nothing => Some(format!("nothing was written (journal entry {id})")),
+            standing if standing.can_undo() => Some(format!(
+                "journal entry {id} has what was written of it; {} puts it back",
+                self.undo_command(Some(id))
+            )),
+            _ => entry.undoes.map(|undone| {
+                format!(
+                    "a part of change {undone} is put back; {} goes on with the rest",
+                    self.undo_command(Some(undone))
+                )
+            }),
+        }
     }
 
     /// Asks for a confirmation, unless an option gave it. What could not be journaled is not
@@ -133,6 +169,21 @@ impl<'a> Desk<'a> {
             ByWord::OrYes => Given::Nothing,
         }
     }
+}
+
+/// The command that undoes a change (`None`: the newest), for a person to run: with the journal's
+/// name where it is another than this host's own.
+pub(crate) fn undo_command(env: &Env, journal: &Path, id: Option<u64>) -> String {
+    let mut command = "stalltop undo".to_owned();
+    if let Some(id) = id {
+        command += &format!(" {id}");
+    }
+    if journal != Journal::path_for(env, None) {
+        // It may be pasted into a shell that is elsewhere.
+        let path = std::path::absolute(journal).unwrap_or_else(|_| journal.to_owned());
+        command += &format!(" --journal {}", shell_word(&path.to_string_lossy()));
+    }
+    command
 }
 
 /// Plans a request, shows the plan, asks, and has it carried out and told of by `carry_out`.
@@ -176,7 +227,7 @@ pub(crate) fn confirm(given: Given<'_>, word: Option<&str>) -> Result<(), Change
         return match (given, word) {
             (Given::NoWord, Some(word)) => not(&format!(
                 "there is no terminal to ask on; --confirm {} confirms",
-                stalltop_model::change::shell_word(word)
+                shell_word(word)
             )),
             _ => not("there is no terminal to ask on; --yes confirms"),
         };
@@ -231,20 +282,22 @@ pub(crate) fn ask(question: &str) -> String {
 fn print_plan(out: &mut impl io::Write, plan: &Plan, limit: usize) -> io::Result<()> {
     writeln!(out, "{}", printable(&plan.title))?;
     let shown = &plan.writes[..plan.writes.len().min(limit)];
-    let commands: Vec<String> = shown
-        .iter()
-        .map(|w| printable(&w.command()).into_owned())
-        .collect();
+    let commands: Vec<Vec<String>> = shown.iter().map(Write::commands).collect();
     let width = commands
         .iter()
+        .flatten()
         .map(String::len)
         .filter(|w| *w <= WIDEST)
         .max()
         .unwrap_or(0);
-    for (write, command) in shown.iter().zip(&commands) {
-        match effect(write) {
-            Some(effect) => writeln!(out, "  {command:<width$}   {effect}")?,
-            None => writeln!(out, "  {command}")?,
+    for (write, commands) in shown.iter().zip(&commands) {
+        for (n, command) in commands.iter().enumerate() {
+            // What is confirmed is shown in full.
+            let command = escaped(command);
+            match effect(write).filter(|_| n + 1 == commands.len()) {
+                Some(effect) => writeln!(out, "  {command:<width$}   {effect}")?,
+                None => writeln!(out, "  {command}")?,
+            }
         }
     }
     if plan.writes.len() > shown.len() {
@@ -285,37 +338,9 @@ fn effect(write: &Write) -> Option<String> {
     Some(format!("{} -> {}", show(before), show(after)))
 }
 
-/// Says how it went; gives the exit status.
-pub(crate) fn report(plan: &Plan, done: Result<Entry, Failure>) -> ExitCode {
-    match done {
-        Ok(entry) => {
-            match plan.request {
-                Request::Undo { .. } if plan.writes.is_empty() => {
-                    say("nothing was left to undo; the journal says so now");
-                }
-                _ => say(&format!("done, journal entry {}", entry.id)),
-            }
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            let status = refused(&failure.error);
-            // What cannot be undone leaves nothing to put back.
-            if let Some(entry) = &failure.entry
-                && plan.undo != UndoClass::Never
-            {
-                eprintln!(
-                    "stalltop: journal entry {} has what was written of it; stalltop undo {} puts it back",
-                    entry.id, entry.id
-                );
-            }
-            status
-        }
-    }
-}
-
 /// Says why not; gives the exit status.
 pub(crate) fn refused(error: &ChangeError) -> ExitCode {
-    eprintln!("stalltop: {}", printable(&error.to_string()));
+    eprintln!("stalltop: {}", escaped(&error.to_string()));
     ExitCode::from(status_of(error))
 }
 

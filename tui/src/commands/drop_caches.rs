@@ -9,7 +9,7 @@ use stalltop_collectors::change::{Entry, Failure};
 use stalltop_model::change::{ChangeError, Plan, Request};
 use stalltop_model::printable;
 
-use super::confirm::{Desk, change, refused, report, say};
+use super::confirm::{Desk, change, refused, say};
 use crate::cli::ChangeArgs;
 
 /// How often progress is shown on a terminal; elsewhere only changes of stage are.
@@ -37,7 +37,7 @@ fn drop(desk: &Desk<'_>, plan: &Plan) -> Result<ExitCode, ChangeError> {
     Ok(match end {
         // There is nothing that undo could put back of a drop that failed.
         Err(failure) => refused(&failure.error),
-        done => report(plan, done),
+        done => desk.report(plan, done),
     })
 }
 

@@ -16,6 +16,7 @@ use stalltop_model::units::{Bytes, Count};
 use super::{Usage, runtime};
 use crate::cli::LiveArgs;
 use crate::journal_watch::JournalWatch;
+use crate::outlet::Sink;
 use crate::ticker;
 
 /// Records this host.
@@ -40,28 +41,59 @@ pub(crate) fn run(
     };
     let mut live = Live::start(&ticker::options(args, true));
     live.wants(ticker::WANTS);
-    let mut recorder = Recorder::new(out, ticker::header(&live, args.tick))
+    let recorder = Recorder::new(out, ticker::header(&live, args.tick))
         .with_context(|| format!("cannot write {shown}"))?;
-    let mut samples = 0u64;
-    runtime()?.block_on(ticker::run(
+    let file = File {
+        recorder,
+        shown,
+        samples: 0,
+    };
+    let all = runtime()?.block_on(ticker::run(
         &mut live,
+        None,
         args.tick,
         duration,
         &mut journal,
-        |frame| {
-            recorder
-                .write(frame)
-                .with_context(|| format!("cannot write {shown}"))?;
-            samples += u64::from(matches!(frame, Frame::Sample(_)));
-            Ok(())
-        },
+        file,
     ))?;
-    let bytes = recorder
-        .finish()
-        .and_then(|out| sync(&out))
-        .with_context(|| format!("cannot finish {shown}"))?;
-    eprintln!("{shown}: {} samples, {}", Count(samples), Bytes(bytes));
-    Ok(ExitCode::SUCCESS)
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// The recording's file.
+struct File {
+    recorder: Recorder<std::fs::File>,
+    /// Its name, for people.
+    shown: String,
+    samples: u64,
+}
+
+impl Sink for File {
+    fn write(&mut self, frame: &Frame) -> anyhow::Result<()> {
+        let shown = &self.shown;
+        self.recorder
+            .write(frame)
+            .with_context(|| format!("cannot write {shown}"))?;
+        self.samples += u64::from(matches!(frame, Frame::Sample(_)));
+        Ok(())
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        let Self {
+            recorder,
+            shown,
+            samples,
+        } = self;
+        let bytes = recorder
+            .finish()
+            .and_then(|out| sync(&out))
+            .with_context(|| format!("cannot finish {shown}"))?;
+        eprintln!("{shown}: {} samples, {}", Count(samples), Bytes(bytes));
+        Ok(())
+    }
 }
 
 fn sync(out: &std::fs::File) -> io::Result<u64> {

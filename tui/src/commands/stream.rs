@@ -13,6 +13,7 @@ use stalltop_model::recording::Player;
 use super::runtime;
 use crate::cli::LiveArgs;
 use crate::journal_watch::JournalWatch;
+use crate::outlet::Sink;
 use crate::ticker;
 
 /// Prints this host's frames.
@@ -23,19 +24,20 @@ pub(crate) fn live(
 ) -> anyhow::Result<ExitCode> {
     let mut live = Live::start(&ticker::options(args, true));
     live.wants(ticker::WANTS);
-    let mut out = Lines::new();
-    out.write(&Frame::Header(Box::new(ticker::header(&live, args.tick))))?;
-    runtime()?.block_on(ticker::run(
+    let header = ticker::header(&live, args.tick);
+    let all = runtime()?.block_on(ticker::run(
         &mut live,
+        Some(header),
         args.tick,
         duration,
         &mut journal,
-        |frame| {
-            out.write(frame)?;
-            Ok(())
-        },
+        Lines::new(),
     ))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if all {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Prints a recording's frames.
@@ -77,21 +79,27 @@ fn tell(text: &str) {
 
 /// Standard output, a line at a time.
 struct Lines {
-    out: BufWriter<io::StdoutLock<'static>>,
+    out: BufWriter<io::Stdout>,
 }
 
 impl Lines {
     fn new() -> Self {
         Self {
-            out: BufWriter::with_capacity(64 * 1024, io::stdout().lock()),
+            out: BufWriter::with_capacity(64 * 1024, io::stdout()),
         }
     }
+}
 
+impl Sink for Lines {
     fn write(&mut self, frame: &Frame) -> anyhow::Result<()> {
         serde_json::to_writer(&mut self.out, frame)
             .map_err(io::Error::from)
             .and_then(|()| self.out.write_all(b"\n"))
             .and_then(|()| self.out.flush())
             .context("cannot write to standard output")
+    }
+
+    fn finish(self) -> anyhow::Result<()> {
+        Ok(())
     }
 }

@@ -44,9 +44,7 @@ pub(crate) fn replay(file: PathBuf, speed: f64, screen: &ScreenArgs) -> anyhow::
     };
     let why = Some("a recording cannot be changed".to_owned());
     let app = app(screen, feed, why)?;
-    if let Err(error) = std::fs::File::open(&file) {
-        return Err(Usage(format!("{}: {error}", file.display())).into());
-    }
+    crate::open_recording::check(&file)?;
     ui::run(UiOptions {
         app,
         feed: FeedOptions::Replay { file, speed },

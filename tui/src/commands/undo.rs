@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use stalltop_collectors::change::{self, Journal};
 use stalltop_model::change::{ChangeError, Entry, Outcome, Plan, Request};
-use stalltop_model::printable;
+use stalltop_model::{escaped, printable};
 
-use super::confirm::{Desk, ask, confirm, read_journal, refused, report, say};
+use super::confirm::{Desk, ask, confirm, read_journal, refused, say};
 use crate::cli::ChangeArgs;
 
 /// Undoes the newest change, or the one given.
@@ -19,43 +19,45 @@ pub(crate) fn one(id: Option<u64>, force: bool, args: &ChangeArgs) -> anyhow::Re
     };
     match plan(&desk, id, force) {
         Ok(plan) => desk.decide(&plan, Desk::apply),
-        Err(error) => Ok(refused(&error)),
+        Err(error) => {
+            let status = refused(&error);
+            if let Some(would) = forced(&error) {
+                eprintln!("stalltop: it moved since stalltop changed it; --force to {would}");
+            }
+            Ok(status)
+        }
+    }
+}
+
+/// What `--force` would do where a value has moved since.
+fn forced(error: &ChangeError) -> Option<&'static str> {
+    match error {
+        ChangeError::KeptMoved { .. } => {
+            Some("put back the switch alone, and leave that file as it is now")
+        }
+        ChangeError::Moved { .. } => Some("undo it all the same"),
+        _ => None,
     }
 }
 
 /// Plans an undo. A value that has moved stops it; on a terminal it asks whether to go on.
 fn plan(desk: &Desk<'_>, entry: Option<u64>, force: bool) -> Result<Plan, ChangeError> {
-    match desk.plan(&Request::Undo { entry, force }) {
-        Err(error @ (ChangeError::Moved { .. } | ChangeError::KeptMoved { .. })) if !force => {
-            let kept = matches!(error, ChangeError::KeptMoved { .. });
-            let can_ask = io::stdin().is_terminal() && !desk.args.yes && !desk.args.dry_run;
-            if !can_ask {
-                eprintln!(
-                    "stalltop: {}",
-                    if kept {
-                        "it moved since; --force puts back the switch alone, and that file stays"
-                    } else {
-                        "it moved since stalltop changed it; --force undoes it all the same"
-                    }
-                );
-                return Err(error);
-            }
-            eprintln!("stalltop: {}", printable(&error.to_string()));
-            let question = if kept {
-                "type force to put back the switch alone, that file stays as it is now: "
-            } else {
-                "it moved since stalltop changed it; type force to undo it all the same: "
-            };
-            if ask(question) == "force" {
-                desk.plan(&Request::Undo { entry, force: true })
-            } else {
-                Err(ChangeError::NotConfirmed {
-                    how: "left as it is".into(),
-                })
-            }
-        }
-        other => other,
+    let error = match desk.plan(&Request::Undo { entry, force }) {
+        Err(error) if !force => error,
+        other => return other,
+    };
+    let can_ask = io::stdin().is_terminal() && !desk.args.yes && !desk.args.dry_run;
+    let Some(would) = forced(&error).filter(|_| can_ask) else {
+        return Err(error);
+    };
+    eprintln!("stalltop: {}", escaped(&error.to_string()));
+    let question = format!("it moved since stalltop changed it; type force to {would}: ");
+    if ask(&question) == "force" {
+        return desk.plan(&Request::Undo { entry, force: true });
     }
+    Err(ChangeError::NotConfirmed {
+        how: "left as it is".into(),
+    })
 }
 
 /// Undoes every change of this boot, the newest first.
@@ -99,21 +101,74 @@ pub(crate) fn all(force: bool, args: &ChangeArgs) -> anyhow::Result<ExitCode> {
     if let Err(error) = confirmed {
         return Ok(refused(&error));
     }
+    let left = undo_each(&desk, &entries, force)?;
+    if left.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("stalltop: not undone:");
+    for (entry, why) in &left {
+        eprintln!(
+            "  {:>4}  {}: {}",
+            entry.id,
+            printable(&entry.plan.title),
+            escaped(why)
+        );
+    }
+    Ok(ExitCode::FAILURE)
+}
+
+/// Undoes entries one after the other; gives those that were not, with why. One that is not does
+/// not hold up the others, but for those that concern the same files: what they would put back
+/// is not there yet.
+fn undo_each<'a>(
+    desk: &Desk<'_>,
+    entries: &[&'a Entry],
+    force: bool,
+) -> anyhow::Result<Vec<(&'a Entry, String)>> {
+    let mut left: Vec<(&Entry, String)> = Vec::new();
     // Each is planned only when those after it are undone: they may concern the same files.
     for entry in entries {
-        let plan = match plan(&desk, Some(entry.id), force) {
+        if let Some((other, _)) = left.iter().find(|(other, _)| share_files(other, entry)) {
+            let why = format!("it concerns files of {}, which is not undone", other.id);
+            left.push((entry, why));
+            continue;
+        }
+        let plan = match plan(desk, Some(entry.id), force) {
             Ok(plan) => plan,
-            Err(error) => return Ok(refused(&error)),
+            // Somebody else was faster.
+            Err(error @ ChangeError::NothingToDo { .. }) => {
+                say(&escaped(&error.to_string()));
+                continue;
+            }
+            Err(error) => {
+                let hint = forced(&error).map(|would| format!("; --force to {would}"));
+                left.push((entry, format!("{error}{}", hint.unwrap_or_default())));
+                continue;
+            }
         };
         desk.show(&plan)?;
         let done = change::apply(&desk.writer, &plan, &mut |_| ());
-        let failed = done.is_err();
-        let status = report(&plan, done);
-        if failed {
-            return Ok(status);
+        if let Err(failure) = &done {
+            left.push((entry, failure.error.to_string()));
         }
+        desk.report(&plan, done);
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(left)
+}
+
+/// Whether two changes concern the same file, or one what lies below a mount of the other.
+fn share_files(a: &Entry, b: &Entry) -> bool {
+    let below = |path: &str, of: &str| {
+        path.strip_prefix(of)
+            .is_some_and(|rest| rest.starts_with('/'))
+    };
+    a.plan.writes.iter().any(|x| {
+        b.plan.writes.iter().any(|y| {
+            (x.path == y.path && x.item == y.item)
+                || below(&x.path, &y.path)
+                || below(&y.path, &x.path)
+        })
+    })
 }
 
 /// Prints the journal, for a person or as JSON.

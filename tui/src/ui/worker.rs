@@ -117,7 +117,7 @@ fn plan(
 ) -> Result<Box<Plan>, ChangeError> {
     let env = Env::live();
     let journal = Journal::read(&env, journal.path())?;
-    let plan = change::plan(&env, request, &journal, Some(tracing))?;
+    let plan = change::plan_now(&env, request, &journal, Some(tracing))?;
     // What could not be journaled is not asked for.
     journal.may_write()?;
     Ok(Box::new(plan))

@@ -6,6 +6,7 @@ use stalltop_model::sample::EnableState;
 
 use super::super::host::Host;
 use super::super::selector::{Scope, Selector, What};
+use super::super::target::Target;
 use super::{Context, Direction, Draft, holders};
 
 /// What was found besides what is switched.
@@ -144,6 +145,7 @@ fn one(
             value: if value == "0" { "1" } else { "0" }.into(),
         }],
     });
+    draft.count_as_undo(context, Target::Enable);
     Ok(())
 }
 

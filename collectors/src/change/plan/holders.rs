@@ -1,13 +1,13 @@
 //! What cannot be switched from outside, and who to stop instead.
 
-use stalltop_model::change::{ChangeError, shell_word};
+use stalltop_model::change::{ChangeError, shell_word, ways};
 use stalltop_model::sample::{
     AttachKind, Attachment, BpfProgram, DynamicKind, EnableState, Holder, Owner, OwnerKind,
 };
 use stalltop_model::{Reason, printable};
 
 use super::super::selector::{Selector, What};
-use super::{Context, Draft, ways};
+use super::{Context, Draft};
 
 /// BPF programs that are not ours.
 fn programs<'a>(context: &Context<'a>) -> impl Iterator<Item = &'a BpfProgram> {

@@ -2,7 +2,7 @@
 //! word that was typed.
 
 use stalltop_model::change::{
-    ChangeError, Left, OpenMode, Outcome, Plan, Request, StopSignal, UndoClass, Write,
+    ChangeError, Left, OpenMode, Outcome, Plan, Request, StopSignal, UndoClass, Write, ways,
 };
 use stalltop_model::sample::{
     AttachKind, Attachment, BpfLink, BpfProgram, Holder, Instance, Owner, PerfUse,
@@ -10,7 +10,7 @@ use stalltop_model::sample::{
 use stalltop_model::{Name, Reason, printable, units};
 
 use super::super::process::{Process, status};
-use super::{Context, holders, ways};
+use super::{Context, holders, restart};
 use crate::owner;
 
 /// Things named in a sentence before the rest is counted.
@@ -96,7 +96,12 @@ pub(super) fn plan(
     let owner = owner::of_proc_cgroup(
         &std::fs::read(env.path(&format!("/proc/{pid}/cgroup"))).unwrap_or_default(),
     );
-    let mut notes = vec![identity(context, pid, &owner)];
+    let mut notes = vec![
+        identity(context, pid, &owner),
+        "the signal goes to this very process, told by its start time, and to no other that may \
+         have its number by then"
+            .to_owned(),
+    ];
     let mut left = Vec::new();
     held.tell(pid, &mut notes, &mut left);
     notes.extend(consequences(context, pid, signal, &owner));
@@ -184,7 +189,7 @@ fn consequences(context: &Context<'_>, pid: u32, signal: StopSignal, owner: &Own
                 .to_owned()
         }
     });
-    if let Some((value, path)) = ways::restart(context.env, owner) {
+    if let Some((value, path)) = restart::of(context.env, owner) {
         out.push(format!(
             "systemd may start it again, with its probes: Restart={} in {}",
             printable(&value),

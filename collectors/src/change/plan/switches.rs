@@ -77,6 +77,7 @@ fn on_off(
         return Ok(false);
     }
     draft.switch(path, &now, want, want, other);
+    draft.count_as_undo(context, target);
     draft.titles.push(what.to_owned());
     Ok(true)
 }
@@ -111,6 +112,7 @@ fn tracer(
     }
     if draft.seen.insert(path.clone()) {
         draft.switch(&path, &now, &want, &want, &now);
+        draft.count_as_undo(context, Target::CurrentTracer);
         draft.partial = true;
         draft.titles.push(format!(
             "{what} ({} -> {})",
@@ -259,6 +261,7 @@ pub(super) fn mount(
             value: fs.into(),
         }],
     });
+    draft.count_as_undo(context, Target::MountPoint);
     draft.titles.push(what);
     if !on {
         draft.note("fails while a process uses it");

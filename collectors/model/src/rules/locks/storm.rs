@@ -2,13 +2,14 @@
 
 use super::suspect::{Suspect, Suspects, Who, full, is_probe};
 use super::{Recent, called};
+use crate::change::{shell_word, ways};
 use crate::model::Model;
 use crate::model::locks::Over;
 use crate::model::locks::frames::Probe;
 use crate::model::verdict::short;
 use crate::name::printable;
 use crate::rules::{Confidence, Finding, Severity};
-use crate::sample::{BpfProgram, Costs, OwnerKind, Tracing};
+use crate::sample::{BpfProgram, Costs, Tracing};
 use crate::units::{Count, Duration};
 
 /// Seconds of waiting a second behind one's probes from which on they are told: a tenth of a
@@ -440,15 +441,19 @@ fn shared_maps(suspect: &Suspect<'_>, costs: Option<&Costs>) -> Vec<String> {
 /// How probes are stopped that no switch stops: their holder is.
 fn how_to_stop(suspect: &Suspect<'_>) -> Option<String> {
     match suspect.who {
-        Who::Process(holder) if holder.owner.kind == OwnerKind::Unit => Some(format!(
-            "no switch stops these: stop {} (systemctl stop {})",
-            full(holder),
-            printable(&holder.owner.name)
-        )),
-        Who::Process(holder) => Some(format!("no switch stops these: stop {}", full(holder))),
+        Who::Process(holder) => {
+            let command = match ways::of(&holder.owner) {
+                Some(way) => way.command,
+                None => format!("stalltop stop {}", holder.pid),
+            };
+            Some(format!(
+                "no switch stops these: stop {} ({command})",
+                full(holder)
+            ))
+        }
         Who::Nobody(_) => {
             let pin = suspect.programs.iter().find_map(|p| p.pins.first())?;
-            Some(format!("no switch stops it: remove {}", printable(pin)))
+            Some(format!("no switch stops it: rm {}", shell_word(pin)))
         }
         Who::Ours | Who::Gone(_) | Who::Without(_) => None,
     }
