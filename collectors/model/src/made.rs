@@ -44,6 +44,8 @@ pub(crate) struct Made {
     pub(crate) second: u64,
     /// Whether stalls are watched.
     pub(crate) watch_stalls: bool,
+    /// By how much the clock was set, ns.
+    pub(crate) clock_ns: i64,
     cpus: Vec<CpuSample>,
 }
 
@@ -73,6 +75,7 @@ impl Made {
             },
             second: 99,
             watch_stalls: false,
+            clock_ns: 0,
             cpus: cpus.collect(),
         };
         made.tick();
@@ -81,7 +84,7 @@ impl Made {
 
     /// The time of day.
     pub(crate) fn wall_ns(&self) -> u64 {
-        WALL + self.second * S
+        (WALL + self.second * S).saturating_add_signed(self.clock_ns)
     }
 
     /// A second passes.

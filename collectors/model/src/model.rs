@@ -100,7 +100,7 @@ impl Model {
         self.own.advance(before, &self.now);
         self.stalls.advance(&self.now);
         self.locks.advance(&self.now);
-        self.verdicts.advance(before, &self.now);
+        self.verdicts.advance(before, &self.now, &self.changes);
         self.judge();
         self.reader = rules::reader(self);
         self.findings.clear();
@@ -120,6 +120,7 @@ impl Model {
             changes,
             ..Self::default()
         };
+        self.verdicts.journaled();
         if let Some(header) = header {
             self.set_header(*header);
         }
@@ -128,6 +129,7 @@ impl Model {
     /// Takes a journal entry: a change that was planned, done or undone. A later state of
     /// the same entry replaces the earlier one.
     pub fn note_change(&mut self, entry: Entry) {
+        self.verdicts.journaled();
         match self
             .changes
             .iter_mut()

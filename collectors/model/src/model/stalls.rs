@@ -39,7 +39,7 @@ pub struct StallsModel {
     /// What the timelines and stacks of `stalls` take, bytes.
     timelines: usize,
     dropped: u64,
-    /// `CLOCK_REALTIME` of samples, and the stalls that were lost until then; oldest first.
+    /// `CLOCK_BOOTTIME` of samples, ns, and the stalls that were lost until then; oldest first.
     lost: VecDeque<(u64, u64)>,
 }
 
@@ -122,12 +122,12 @@ impl StallsModel {
         if self.lost.len() == LOST_KEPT {
             self.lost.pop_front();
         }
-        self.lost.push_back((now.wall_ns, watch.lost));
+        self.lost.push_back((now.at_ns, watch.lost));
     }
 
-    /// Stalls that were lost since a time of day, by the samples.
-    pub(super) fn lost_since(&self, wall_ns: u64) -> u64 {
-        let then = self.lost.iter().rev().find(|(at, _)| *at <= wall_ns);
+    /// Stalls that were lost since a time of `CLOCK_BOOTTIME`, ns, by the samples.
+    pub(super) fn lost_since(&self, at_ns: u64) -> u64 {
+        let then = self.lost.iter().rev().find(|(at, _)| *at <= at_ns);
         let then = then.or(self.lost.front()).map_or(0, |(_, lost)| *lost);
         let now = self.lost.back().map_or(0, |(_, lost)| *lost);
         now.saturating_sub(then)

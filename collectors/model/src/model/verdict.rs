@@ -6,6 +6,7 @@
 //! with every sample while the change is fresh, and then kept as it was. It follows from samples
 //! and journal entries alone, so that a replay comes to the same one.
 
+mod budget;
 mod compare;
 mod history;
 mod judge;
@@ -15,6 +16,7 @@ mod stalls;
 #[cfg(test)]
 mod tests;
 
+use crate::change::Entry;
 use crate::sample::Sample;
 
 use super::costs::HeldBy;
@@ -22,12 +24,9 @@ use compare::Limits;
 pub use compare::Went;
 use history::History;
 pub use show::short;
+use sides::Dated;
 pub use stalls::{Side, StallEffect, StallVerdict};
 
-/// How far is looked at on both sides of a change, ns.
-const SIDE_NS: u64 = 60_000_000_000;
-/// Time that must have been watched on both sides before anything is said, ns.
-const LEAST_NS: u64 = 5_000_000_000;
 /// For how long a verdict is news, ns.
 const NEWS_NS: u64 = 120_000_000_000;
 
@@ -187,6 +186,8 @@ pub enum Came {
 pub struct Verdict {
     /// The journal's number of the change.
     pub entry: u64,
+    /// `CLOCK_BOOTTIME` of its end, ns: what its age is told by.
+    pub at_ns: u64,
     /// `CLOCK_REALTIME` of its end, ns since 1970.
     pub wall_ns: u64,
     /// Other changes that were made at the same time: this is the verdict on all of them.
@@ -264,10 +265,28 @@ impl Verdict {
 pub(super) struct Verdicts {
     history: History,
     known: Vec<Verdict>,
+    /// The changes by their time, with what each is compared by.
+    dated: Vec<Dated>,
+    /// Whether the journal has something that is not in `dated`.
+    stale: bool,
+    /// Points of the history when changes were judged last.
+    judged: u64,
 }
 
 impl Verdicts {
-    pub(super) fn advance(&mut self, before: Option<&Sample>, now: &Sample) {
+    pub(super) fn advance(&mut self, before: Option<&Sample>, now: &Sample, changes: &[Entry]) {
         self.history.advance(before, now);
+        if std::mem::take(&mut self.stale) {
+            self.dated = sides::date(&self.dated, changes, now);
+        }
+    }
+
+    /// The journal has something new.
+    pub(super) fn journaled(&mut self) {
+        self.stale = true;
+    }
+
+    fn dated(&self, entry: &Entry) -> Option<&Dated> {
+        self.dated.iter().find(|dated| dated.is(entry))
     }
 }

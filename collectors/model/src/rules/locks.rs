@@ -54,7 +54,7 @@ impl Recent {
     fn of(model: &Model) -> Self {
         let to_ns = model.now().at_ns;
         let changed = model.newest_verdict().map_or(0, |(_, verdict)| {
-            to_ns.saturating_sub(model.now().wall_ns.saturating_sub(verdict.wall_ns))
+            to_ns.saturating_sub(model.now().at_ns.saturating_sub(verdict.at_ns))
         });
         let mut recent = Self {
             from_ns: to_ns.saturating_sub(WINDOW_NS).max(changed),

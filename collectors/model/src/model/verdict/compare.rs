@@ -19,26 +19,14 @@
 //! Ranks see what comes in bursts and has a median of 0; deviations see a clear step of a figure
 //! that drifts slowly, which ranks with their correction would not trust.
 
-/// Points of one side at most: the nearest to the change.
-pub(super) const MOST: usize = 64;
-/// Points of one side at least.
-pub(super) const LEAST: usize = 5;
-/// From which |z| on ranks differ.
-const LEAST_Z: f64 = 4.2;
-/// From how many deviations on medians differ.
-const LEAST_DEVIATIONS: f64 = 5.0;
+use super::budget::{
+    APART_CHANCE, FAR, FAR_CHANCE, LEAST, LEAST_DEVIATIONS, LEAST_Z, MOST, MOST_ALIKE,
+};
+
 /// The median absolute deviation times this is the standard deviation of a normal distribution.
 const MAD_TO_DEVIATION: f64 = 1.4826;
-/// So many times less or more is far apart.
-const FAR: f64 = 10.0;
-/// How likely points may be to lie far apart by chance.
-pub(super) const FAR_CHANCE: f64 = 2.5e-4;
 /// The width of the middle eight tenths of a normal distribution, in standard deviations.
 const MIDDLE_DEVIATIONS: f64 = 2.563;
-/// How likely points of both sides may be to lie apart by chance, where that is needed for a step.
-const LEAST_CHANCE: f64 = 1e-3;
-/// Autocorrelation is not taken for higher than this.
-const MOST_ALIKE: f64 = 0.9;
 
 /// The points of one side of a change, in the order of time.
 #[derive(Clone, Debug)]
@@ -177,7 +165,7 @@ pub(super) fn moved(
     let of = |off: f64| if off < 0.0 { Went::Down } else { Went::Up };
     let said = of(shown.1 - shown.0);
     let steps = || {
-        if chance_apart(before.len, after.len) > LEAST_CHANCE {
+        if chance_apart(before.len, after.len) > APART_CHANCE {
             return None;
         }
         let off = after.median()? - before.median()?;

@@ -12,9 +12,9 @@ const LEAST_NS: u64 = 900_000_000;
 /// Figures of one stretch of time. `None` is "not measured".
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Point {
-    /// `CLOCK_REALTIME` of its beginning, ns since 1970.
+    /// `CLOCK_BOOTTIME` of its beginning, ns.
     pub(super) from_ns: u64,
-    /// `CLOCK_REALTIME` of its end, ns since 1970.
+    /// `CLOCK_BOOTTIME` of its end, ns.
     pub(super) to_ns: u64,
     /// Share of all CPUs in the kernel, 0 to 1: system calls and interrupts.
     pub(super) system: Option<f64>,
@@ -48,6 +48,8 @@ struct Sum {
 pub(super) struct History {
     points: VecDeque<Point>,
     sum: Sum,
+    /// Points taken so far.
+    taken: u64,
 }
 
 impl History {
@@ -67,7 +69,13 @@ impl History {
         if self.points.len() == KEPT {
             self.points.pop_front();
         }
-        self.points.push_back(sum.point(now.wall_ns));
+        self.taken += 1;
+        self.points.push_back(sum.point(now.at_ns));
+    }
+
+    /// How many points were taken so far.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 
     pub(super) fn points(&self) -> impl DoubleEndedIterator<Item = &Point> + Clone {

@@ -1,17 +1,16 @@
 //! Makes verdicts of what the model keeps.
 
+use super::budget::{FAR_CHANCE, FEW, LEAST_NS, SIDE_NS};
 use super::compare::{self, Limits, Points, Went, can_tell};
 use super::history::Point;
-use super::sides::{Sides, span};
-use super::{HolderRow, LEAST_NS, Metric, NEWS_NS, Row, SIDE_NS, Told, Verdict};
+use super::sides::{Dated, Sides};
+use super::{HolderRow, Metric, NEWS_NS, Row, Told, Verdict};
 use crate::Reading;
 use crate::change::{Entry, Request};
 use crate::model::costs::CostPoint;
 use crate::model::{Model, locks};
 use crate::sample::CostMethod;
 
-/// So few windows of costs on both sides tell what is plain.
-const FEW: usize = 2;
 /// Windows of costs are no nearer to each other than this, ns.
 const WINDOWS_APART_NS: u64 = 900_000_000;
 /// Holders that are compared: those that cost most.
@@ -28,24 +27,33 @@ impl Model {
     pub fn newest_verdict(&self) -> Option<(&Entry, &Verdict)> {
         let entry = self.changes().iter().rev().find(|e| e.took_effect())?;
         let verdict = self.verdict(entry.id)?;
-        let age = self.now().wall_ns.checked_sub(verdict.wall_ns)?;
+        let age = self.now().at_ns.checked_sub(verdict.at_ns)?;
         (age <= NEWS_NS).then_some((entry, verdict))
     }
 
-    /// Judges the changes that are fresh.
+    /// Judges the changes that are fresh, where there is anything new to judge them by.
     pub(in super::super) fn judge(&mut self) {
-        let now = self.now().wall_ns;
-        let fresh = |entry: &Entry| {
-            let (begin, end) = span(entry);
-            // A little longer, so that what comes late is in it.
-            entry.took_effect() && begin <= now && now <= end.saturating_add(SIDE_NS + LEAST_NS)
-        };
-        if !self.changes().iter().any(fresh) {
+        let taken = self.verdicts.history.taken();
+        if taken == self.verdicts.judged {
             return;
         }
+        self.verdicts.judged = taken;
+        let now = self.now().at_ns;
+        let fresh = |entry: &&Entry| {
+            // A little longer, so that what comes late is in it.
+            let dated = self.verdicts.dated(entry).filter(|_| entry.took_effect());
+            dated.is_some_and(|d| {
+                d.span.0 <= now && now <= d.span.1.saturating_add(SIDE_NS + LEAST_NS)
+            })
+        };
+        if !self.changes().iter().any(|entry| fresh(&entry)) {
+            return;
+        }
+        let changes = self.changes();
+        let fresh = changes.iter().filter(fresh);
+        let new: Vec<Verdict> = fresh.filter_map(|entry| self.judged(entry)).collect();
         let mut known = std::mem::take(&mut self.verdicts.known);
-        for entry in self.changes().iter().filter(|e| fresh(e)) {
-            let verdict = self.judged(entry);
+        for verdict in new {
             match known.iter_mut().find(|v| v.entry == verdict.entry) {
                 Some(old) => *old = verdict,
                 None => known.push(verdict),
@@ -56,9 +64,9 @@ impl Model {
         self.verdicts.known = known;
     }
 
-    fn judged(&self, entry: &Entry) -> Verdict {
-        let sides = Sides::of(entry, self.changes());
-        let now = self.now().wall_ns;
+    fn judged(&self, entry: &Entry) -> Option<Verdict> {
+        let Dated { sides, .. } = self.verdicts.dated(entry)?;
+        let now = self.now().at_ns;
         let open = now < sides.until_ns;
         let ticks = self.verdicts.history.points();
         let (mut before_ns, mut after_ns) = (0, 0);
@@ -76,20 +84,21 @@ impl Model {
             probes: concerns_probes(entry),
         };
         let rows = Metric::ALL.map(|metric| {
-            let (before, after) = self.both(metric, &sides);
+            let (before, after) = self.both(metric, sides);
             case.row(metric, &before, &after)
         });
-        Verdict {
+        Some(Verdict {
             entry: entry.id,
-            wall_ns: sides.end_ns,
+            at_ns: sides.end_ns,
+            wall_ns: sides.wall_ns,
             others: sides.others,
             before_ns,
             after_ns,
             open,
             rows,
-            holders: self.holders_on_both(&sides, &case),
+            holders: self.holders_on_both(sides, &case),
             stalls: self.stall_effect(entry),
-        }
+        })
     }
 
     /// The points of a figure on both sides.
@@ -100,9 +109,7 @@ impl Model {
         };
         let windows = |value: fn(&locks::Point) -> Option<f64>| {
             let points = self.locks.history();
-            sides.fill(
-                points.map(move |p| (p.wall_ns.saturating_sub(p.span_ns), p.wall_ns, value(p))),
-            )
+            sides.fill(points.map(move |p| (p.at_ns.saturating_sub(p.span_ns), p.at_ns, value(p))))
         };
         match metric {
             Metric::LockWait => windows(locks::Point::wait_per_s),
@@ -133,7 +140,6 @@ impl Model {
         value: impl Fn(usize, &CostPoint) -> Option<f64> + Clone,
     ) -> (Points, Points) {
         let now = self.now();
-        let wall = |at_ns: u64| now.wall_ns.saturating_sub(now.at_ns.saturating_sub(at_ns));
         let length = match now.costs.value().map(|costs| &costs.method) {
             Some(Reading::Value(CostMethod::Windows { window_ns, .. })) => *window_ns,
             _ => now.at_ns.saturating_sub(self.before_ns()),
@@ -151,7 +157,7 @@ impl Model {
                 point.window_ns > 0 && apart
             })
             .map(move |(at, point)| {
-                let to = wall(point.window_ns);
+                let to = point.window_ns;
                 (to.saturating_sub(length), to, value(newest - at, point))
             });
         sides.fill(windows)
@@ -279,7 +285,7 @@ impl Case {
     /// no probe, that must not be chance either: some probes cost much now and then.
     fn let_few_tell(&self, before: &Points, after: &Points) -> bool {
         let (b, a) = (before.values().len(), after.values().len());
-        let likely = self.probes || compare::chance_apart(b, a) <= compare::FAR_CHANCE;
+        let likely = self.probes || compare::chance_apart(b, a) <= FAR_CHANCE;
         b >= FEW && a >= FEW && likely && compare::far_apart(before, after)
     }
 }

@@ -1,14 +1,16 @@
 //! Which stretches of time a change is judged by.
 
-use super::SIDE_NS;
+use super::budget::SIDE_NS;
 use super::compare::Points;
+use crate::Name;
 use crate::change::Entry;
+use crate::sample::Sample;
 
 /// Changes that follow each other within this are judged together, ns: what each alone did
 /// cannot be told.
 const TOGETHER_NS: u64 = 3_000_000_000;
 
-/// The stretches of time that are compared, by the time of day.
+/// The stretches of time that are compared, by `CLOCK_BOOTTIME`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Sides {
     /// From when on is looked at before.
@@ -21,23 +23,83 @@ pub(super) struct Sides {
     pub(super) until_ns: u64,
     /// Other changes in between.
     pub(super) others: u32,
+    /// `CLOCK_REALTIME` of its end, ns since 1970: for people.
+    pub(super) wall_ns: u64,
 }
 
-/// When a change began and ended.
-pub(super) fn span(entry: &Entry) -> (u64, u64) {
-    let took_ns = entry.effect.as_ref().map_or(0, |effect| effect.took_ns);
-    (entry.wall_ns, entry.wall_ns.saturating_add(took_ns))
+/// A change that did anything, and when.
+#[derive(Clone, Debug)]
+pub(super) struct Dated {
+    entry: u64,
+    boot: Name,
+    /// `CLOCK_BOOTTIME` of its beginning and of its end, ns.
+    pub(super) span: (u64, u64),
+    pub(super) sides: Sides,
+}
+
+impl Dated {
+    /// Whether it is that entry of the journal.
+    pub(super) fn is(&self, entry: &Entry) -> bool {
+        self.entry == entry.id && self.boot == entry.boot
+    }
+}
+
+/// Dates all changes that did anything, `known` ones as before.
+///
+/// The journal has the time of day alone, as it outlives boots. It is converted once, by the first
+/// sample after the change: a clock that is set later moves what is compared no more. Set in
+/// the second between the change and that sample, it moves the sides by as much. What was before
+/// the boot has no date.
+pub(super) fn date(known: &[Dated], changes: &[Entry], now: &Sample) -> Vec<Dated> {
+    let done = changes.iter().filter(|entry| entry.took_effect());
+    let mut spans: Vec<(&Entry, (u64, u64))> = Vec::new();
+    for entry in done {
+        let dated = known.iter().find(|d| d.is(entry)).map(|d| d.span.0);
+        if let Some(begin_ns) = dated.or_else(|| boot_time(now, entry.wall_ns)) {
+            spans.push((entry, (begin_ns, begin_ns.saturating_add(took_ns(entry)))));
+        }
+    }
+    let dated = spans.iter().enumerate().map(|(at, (entry, span))| {
+        let others = spans.iter().enumerate().filter(move |(i, _)| *i != at);
+        Dated {
+            entry: entry.id,
+            boot: entry.boot.clone(),
+            span: *span,
+            sides: Sides::of(
+                *span,
+                end_wall_ns(entry),
+                &others.map(|(_, (_, span))| *span),
+            ),
+        }
+    });
+    dated.collect()
+}
+
+/// `CLOCK_BOOTTIME` at a time of day, ns; `None` before the boot.
+fn boot_time(now: &Sample, wall_ns: u64) -> Option<u64> {
+    match now.wall_ns.checked_sub(wall_ns) {
+        Some(ago) => now.at_ns.checked_sub(ago),
+        None => now.at_ns.checked_add(wall_ns - now.wall_ns),
+    }
+}
+
+fn took_ns(entry: &Entry) -> u64 {
+    entry.effect.as_ref().map_or(0, |effect| effect.took_ns)
+}
+
+fn end_wall_ns(entry: &Entry) -> u64 {
+    entry.wall_ns.saturating_add(took_ns(entry))
 }
 
 impl Sides {
     /// A minute on each side, up to the changes before and after.
-    pub(super) fn of(entry: &Entry, changes: &[Entry]) -> Self {
-        let (mut begin_ns, mut end_ns) = span(entry);
-        let same = |other: &Entry| other.id == entry.id && other.boot == entry.boot;
-        let spans = || {
-            let others = changes.iter().filter(|e| e.took_effect() && !same(e));
-            others.map(span)
-        };
+    fn of(
+        span: (u64, u64),
+        wall_ns: u64,
+        others: &(impl Iterator<Item = (u64, u64)> + Clone),
+    ) -> Self {
+        let (mut begin_ns, mut end_ns) = span;
+        let spans = || others.clone();
         // One after the other, each close to the one before.
         loop {
             let reach = (
@@ -68,6 +130,7 @@ impl Sides {
                 .saturating_add(SIDE_NS)
                 .min(after.min().unwrap_or(u64::MAX)),
             others: spans().filter(within).count() as u32,
+            wall_ns: wall_ns.saturating_add(end_ns - span.1),
         }
     }
 

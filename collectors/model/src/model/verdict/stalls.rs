@@ -9,19 +9,14 @@
 
 use std::fmt;
 
-use super::SIDE_NS;
-use super::compare::{self, Limits, MOST, Points, Went};
-use super::sides::Sides;
+use super::budget::{LEAST_STALLS, MOST, SIDE_NS, STALLS_CHANCE, STALLS_LEAST_NS};
+use super::compare::{self, Limits, Points, Went};
 use crate::change::{Entry, Request};
 use crate::model::Model;
 use crate::model::stalls::{counts, held};
 use crate::rules::Statistic;
 use crate::units::Duration;
 
-/// Time that must have passed on both sides before anything is concluded, ns.
-const LEAST_NS: u64 = 10_000_000_000;
-/// Stalls before the change from which on a difference means anything.
-const LEAST_STALLS: u32 = 3;
 /// By how much stalls must be shorter: by half.
 const SHORTER: Limits = Limits {
     least: 0.0,
@@ -29,9 +24,6 @@ const SHORTER: Limits = Limits {
 };
 /// Seconds of one side at most: it is a minute long.
 const MOST_SECONDS: u32 = 120;
-/// How likely it may be that seconds with stalls fall to one side by chance. It is looked at again
-/// with every second.
-const CHANCE: f64 = 2e-4;
 
 /// Stalls in a stretch of time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,8 +64,8 @@ pub enum StallVerdict {
 pub struct StallEffect {
     /// The journal's number of the change.
     pub entry: u64,
-    /// `CLOCK_REALTIME` of its end, ns since 1970.
-    pub wall_ns: u64,
+    /// `CLOCK_BOOTTIME` of its end, ns.
+    pub at_ns: u64,
     /// Up to a minute before it began.
     pub before: Side,
     /// Up to a minute after it ended.
@@ -98,18 +90,18 @@ impl StallEffect {
     /// What came of it.
     pub fn verdict(&self) -> StallVerdict {
         let (before, after) = (&self.before, &self.after);
-        if before.span_ns < LEAST_NS || after.span_ns < LEAST_NS {
+        if before.span_ns < STALLS_LEAST_NS || after.span_ns < STALLS_LEAST_NS {
             return StallVerdict::TooEarly;
         }
         let expected = before.per_minute() * after.span_ns as f64 / 60e9;
-        if f64::from(after.count) > 2.0 * expected && by_chance(after, before) <= CHANCE {
+        if f64::from(after.count) > 2.0 * expected && by_chance(after, before) <= STALLS_CHANCE {
             return StallVerdict::Worse;
         }
         if before.count < LEAST_STALLS {
             return StallVerdict::TooFew;
         }
         let half = |is: f64| is * 2.0 <= expected;
-        let fewer = half(f64::from(after.count)) && by_chance(before, after) <= CHANCE;
+        let fewer = half(f64::from(after.count)) && by_chance(before, after) <= STALLS_CHANCE;
         if fewer && !half(f64::from(after.count) + self.lost as f64) {
             return StallVerdict::Lost;
         }
@@ -190,10 +182,10 @@ impl Model {
         self.now().stalls.value()?;
         let ticks = self.cores.ticks();
         let first = self.cores.time(ticks.start)?;
-        let first = first.wall_ns.saturating_sub(first.span_ns);
-        let sides = Sides::of(entry, self.changes());
+        let first = first.at_ns.saturating_sub(first.span_ns);
+        let sides = &self.verdicts.dated(entry)?.sides;
         let from = sides.from_ns.max(first.min(sides.begin_ns));
-        let until = self.now().wall_ns.min(sides.until_ns).max(sides.end_ns);
+        let until = self.now().at_ns.min(sides.until_ns).max(sides.end_ns);
         // A drop of caches is for the reads that zombies slow down.
         let drops = matches!(entry.plan.request, Request::DropCaches { .. });
         let reads = drops && self.stall_side(from, sides.begin_ns, true).0.count >= LEAST_STALLS;
@@ -203,7 +195,7 @@ impl Model {
         let moved = compare::moved(&was, &is, p99, SHORTER);
         Some(StallEffect {
             entry: entry.id,
-            wall_ns: sides.end_ns,
+            at_ns: sides.end_ns,
             before,
             after,
             reads,
@@ -212,8 +204,7 @@ impl Model {
         })
     }
 
-    /// The stalls that ended in `(from, to]`, by the time of day: the journal knows no other.
-    /// And the delays of the newest, ns.
+    /// The stalls that ended in `(from, to]` of `CLOCK_BOOTTIME`, ns. And the delays of the newest, ns.
     fn stall_side(&self, from: u64, to: u64, reads: bool) -> (Side, Points) {
         let mut side = Side {
             span_ns: to.saturating_sub(from),
@@ -222,10 +213,8 @@ impl Model {
         let of_reads = |s: Option<Statistic>| s.is_some_and(Statistic::is_of_memory_cgroups);
         let stalls = self
             .stalls
-            .with_statistics(0, u64::MAX)
-            .filter(|(s, of)| {
-                counts(s) && s.wall_ns > from && s.wall_ns <= to && (!reads || of_reads(*of))
-            })
+            .with_statistics(from, to)
+            .filter(|(s, of)| counts(s) && (!reads || of_reads(*of)))
             .map(|(stall, _)| stall);
         side.count = held(stalls.clone().map(|s| &**s)).count;
         let mut delays: Vec<u64> = stalls.clone().map(|s| s.delay_ns).collect();
@@ -233,7 +222,7 @@ impl Model {
         for delay in &delays[delays.len().saturating_sub(MOST)..] {
             newest.push(*delay as f64);
         }
-        let mut seconds: Vec<u64> = stalls.map(|s| (s.wall_ns - from) / 1_000_000_000).collect();
+        let mut seconds: Vec<u64> = stalls.map(|s| (s.at_ns - from) / 1_000_000_000).collect();
         seconds.sort_unstable();
         seconds.dedup();
         side.seconds = seconds.len() as u32;

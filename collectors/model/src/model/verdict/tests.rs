@@ -70,6 +70,28 @@ fn a_switch_that_ends_a_storm_says_so_in_one_line() {
     assert!(made.model.newest_verdict().is_none());
 }
 
+/// A clock that is set does not move what is compared: back, the load that ended would be taken
+/// for one before the change; forth, there would be nothing after it.
+#[test]
+fn a_clock_that_is_set_moves_no_verdict() {
+    let run = |step_s: i64| {
+        let mut made = storm();
+        made.ticks(60);
+        made.change(1, made::kprobes_off());
+        calm(&mut made);
+        made.ticks(4);
+        made.clock_ns = step_s * S as i64;
+        made.ticks(16);
+        assert!(made.model.newest_verdict().is_some());
+        made.model.verdict(1).unwrap().clone()
+    };
+    let still = run(0);
+    assert_eq!((still.before_ns / S, still.after_ns / S), (60, 20));
+    for step_s in [-30, -3, 40, 3_600] {
+        assert_eq!(run(step_s), still, "{step_s} s");
+    }
+}
+
 #[test]
 fn an_undo_has_a_verdict_of_its_own() {
     let mut made = storm();
@@ -253,7 +275,7 @@ fn without_lock_tracepoints_samples_stand_in() {
 fn stall_effect(before: Side, after: Side) -> StallEffect {
     StallEffect {
         entry: 1,
-        wall_ns: 0,
+        at_ns: 0,
         before,
         after,
         reads: false,

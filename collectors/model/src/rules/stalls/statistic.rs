@@ -356,7 +356,7 @@ fn fitting(model: &Model) -> Option<String> {
 pub(in super::super) fn caches_dropped(model: &Model) -> Option<Finding> {
     const NEWS_NS: u64 = 120_000_000_000;
     let effect = model.drop_effect()?;
-    let age = model.now().wall_ns.checked_sub(effect.wall_ns)?;
+    let age = model.now().at_ns.checked_sub(effect.at_ns)?;
     if age > NEWS_NS || effect.before.count == 0 {
         return None;
     }
