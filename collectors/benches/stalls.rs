@@ -85,6 +85,7 @@ fn window(samples: u64) -> (StallEvent, Vec<StackSample>) {
         comm: [0; 2],
         next_pid: stall::NONE,
         sample: samples,
+        sched: stall::NONE,
     };
     (event, window)
 }

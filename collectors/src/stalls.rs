@@ -82,13 +82,14 @@ impl<'a> Watch<'a> {
             ksoftirqd_ns: ns(StallKind::KsoftirqdWaiting),
             irqs_off_ns: ns(StallKind::InterruptsOff),
             resched_ns: ns(StallKind::NoReschedule),
+            real_time_ns: ns(StallKind::RealTime),
         };
         let any = StallKind::ALL.into_iter().any(|kind| ns(kind) > 0);
         any.then_some(programs)
     }
 
     /// From when on each kind is a stall, or why it is not watched.
-    pub(crate) fn kinds(&self, probes: &Probes) -> [Reading<u64>; 5] {
+    pub(crate) fn kinds(&self, probes: &Probes) -> [Reading<u64>; StallKind::ALL.len()] {
         let mut kinds = kinds::watched(self.env, probes.health(), &self.thresholds);
         let kept = &mut kinds[StallKind::NoReschedule as usize];
         if let (Some(failure), Reading::Value(_)) = (probes.no_resched(), &kept) {
@@ -137,7 +138,7 @@ impl<'a> Watch<'a> {
         StallHandle::off(self.watch(kinds::none(&self.thresholds, why)))
     }
 
-    fn watch(&self, kinds: [Reading<u64>; 5]) -> StallWatch {
+    fn watch(&self, kinds: [Reading<u64>; StallKind::ALL.len()]) -> StallWatch {
         StallWatch {
             kinds,
             chosen: self.thresholds.chosen.clone(),

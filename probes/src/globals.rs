@@ -21,7 +21,7 @@ const SLOTS: (u64, u64) = (64, 512);
 /// Offsets of fields by the kernel's BTF, and what is missing.
 pub(crate) struct Offsets {
     pub(crate) globals: Globals,
-    /// Why there is no run-queue delay.
+    /// Why there is no run-queue delay, and nobody is known to have waited for whom.
     pub(crate) clock: Option<Failure>,
     /// Why the tick cannot be told from other timers.
     pub(crate) timer: Result<(), Failure>,
@@ -38,6 +38,8 @@ const CLOCK: &[(&str, &str, &str)] = &[
     (offset::TASK_CFS_RQ, "task_struct", "se.cfs_rq"),
     (offset::CFS_RQ_RQ, "cfs_rq", "rq"),
     (offset::RQ_CLOCK, "rq", "clock"),
+    (offset::TASK_PRIO, "task_struct", "prio"),
+    (offset::TASK_POLICY, "task_struct", "policy"),
 ];
 const TIMER: &[(&str, &str, &str)] = &[
     (offset::HRTIMER_FUNCTION, "hrtimer", "function"),
@@ -112,6 +114,7 @@ pub(crate) fn stalls(
         (threshold::KSOFTIRQD, or_never(thresholds.ksoftirqd_ns)),
         (threshold::IRQS_OFF, or_never(thresholds.irqs_off_ns)),
         (threshold::RESCHED, or_never(thresholds.resched_ns)),
+        (threshold::REAL_TIME, or_never(thresholds.real_time_ns)),
         (stall::SAMPLE_SLOTS, slots),
         (stall::SAMPLER_NMI, u64::from(nmi)),
         (stall::NEED_RESCHED, need_resched),

@@ -32,10 +32,12 @@ pub struct Thresholds {
     pub irqs_off_ns: u64,
     /// A task does not leave the CPU although a reschedule was requested.
     pub resched_ns: u64,
+    /// A task is runnable but does not run while real-time tasks of higher priority do.
+    pub real_time_ns: u64,
 }
 
 impl Default for Thresholds {
-    /// 5 ms for every kind.
+    /// 5 ms for every kind, but 100 ms for what waits for real-time tasks.
     fn default() -> Self {
         const DEFAULT_NS: u64 = 5_000_000;
         Self {
@@ -44,6 +46,7 @@ impl Default for Thresholds {
             ksoftirqd_ns: DEFAULT_NS,
             irqs_off_ns: DEFAULT_NS,
             resched_ns: DEFAULT_NS,
+            real_time_ns: 100_000_000,
         }
     }
 }
@@ -162,6 +165,7 @@ fn event(words: &[u64; EVENT_WORDS]) -> StallEvent {
         comm1,
         next_pid,
         sample,
+        sched,
     ] = *words;
     StallEvent {
         kind,
@@ -174,5 +178,6 @@ fn event(words: &[u64; EVENT_WORDS]) -> StallEvent {
         comm: [comm0, comm1],
         next_pid,
         sample,
+        sched,
     }
 }

@@ -28,6 +28,7 @@ pub const OFF: Thresholds = Thresholds {
     ksoftirqd_ns: 0,
     irqs_off_ns: 0,
     resched_ns: 0,
+    real_time_ns: 0,
 };
 
 /// Loads all programs, those that only find stalls included.
@@ -315,7 +316,10 @@ impl Told {
 /// # Panics
 /// Where an event of a process is not of this one, or contradicts itself.
 pub fn inject(injector: Injector, cpu: u32, count: u32, sampler: bool) -> io::Result<Vec<Told>> {
-    let (probes, mut stalls) = load(Thresholds::default());
+    let (probes, mut stalls) = load(Thresholds {
+        real_time_ns: Thresholds::default().resched_ns,
+        ..Thresholds::default()
+    });
     for (cpu, pid) in crate::cores::ksoftirqds() {
         probes.cpus().expect("counters").set_ksoftirqd(cpu, pid);
     }
@@ -371,6 +375,7 @@ fn look_up(
         Injector::Ksoftirqd => &[kind::KSOFTIRQD, kind::PENDING],
         Injector::IrqsOff => &[kind::IRQS_OFF],
         Injector::NoResched => &[kind::RESCHED],
+        Injector::RealTime => &[kind::REAL_TIME],
     };
     let found = events.iter().find(|(event, _)| {
         kinds.contains(&event.kind)

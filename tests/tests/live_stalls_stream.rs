@@ -13,6 +13,7 @@ use stalltop_model::Frame;
 use stalltop_model::recording::{Player, Recording};
 use stalltop_model::sample::{Pause, Stall, StallKind};
 use stalltop_tests::program::stalltop;
+use stalltop_tests::stalls::on;
 use stalltop_tests::{need, require};
 
 /// Says to a process of this test program that it is the child, and what it is to do.
@@ -81,14 +82,17 @@ fn last_cpu() -> u32 {
     last.and_then(|cpu| cpu.parse().ok()).expect("a CPU")
 }
 
-/// Runs `stream`, makes trouble, and gives the child's id, what it injected, and the stalls of
-/// the kind on its CPU.
-fn streamed(injector: Injector, sample: &str) -> Option<(u32, Vec<Injected>, Vec<Stall>)> {
+/// Starts `stream` and waits until it tells of that kind, and from when on.
+fn stream(
+    stall: &str,
+    sample: &str,
+    kind: StallKind,
+    from_ns: u64,
+) -> Option<(Process, impl Iterator<Item = String>)> {
     let mut command = Command::new(stalltop());
-    command.args(["stream", "--stall", "5ms", "--tick", "100ms"]);
-    let (_process, lines) = spawn(command.args(["--sample", sample]));
+    command.args(["stream", "--stall", stall, "--tick", "100ms"]);
+    let (process, lines) = spawn(command.args(["--sample", sample]));
     let mut lines = lines.map(|line| line.expect("a line of JSON"));
-    let kind = injector.kinds()[0];
     let watch = lines
         .by_ref()
         .filter_map(|line| {
@@ -98,18 +102,26 @@ fn streamed(injector: Injector, sample: &str) -> Option<(u32, Vec<Injected>, Vec
             (frame["type"] == "sample" && watch.get("kinds").is_some()).then_some(watch)
         })
         .next()?;
-    assert_eq!(watch["chosen"], "--stall 5ms");
+    let chosen = watch["chosen"].as_str().expect("text");
+    assert!(chosen.starts_with(&format!("--stall {stall}")), "{chosen}");
     let from = &watch["kinds"][kind as usize];
     let works = match from.as_u64() {
-        Some(5_000_000) => Ok(()),
+        Some(ns) if ns == from_ns => Ok(()),
         _ => Err(format!("needs stalls of kind {}: {from}", kind.as_str())),
     };
     need::or_skip(works)?;
+    Some((process, lines))
+}
 
-    let cpu = last_cpu();
-    let (pid, injected) = trouble(injector, cpu, 3);
-    // What was injected last is told well within this time; what was paused, perhaps not at all.
-    let deadline = Instant::now() + Duration::from_secs(15);
+/// The stalls of that kind on that CPU: all that come within the time, or until there are `enough`.
+fn told(
+    lines: impl Iterator<Item = String>,
+    cpu: u32,
+    kind: StallKind,
+    time: Duration,
+    enough: impl Fn(&[Stall]) -> bool,
+) -> Vec<Stall> {
+    let deadline = Instant::now() + time;
     let mut stalls = Vec::new();
     for line in lines {
         if let Frame::Stall(stall) = Frame::parse(line.as_bytes()).expect("a frame")
@@ -118,11 +130,25 @@ fn streamed(injector: Injector, sample: &str) -> Option<(u32, Vec<Injected>, Vec
         {
             stalls.push(*stall);
         }
-        let told = |injected: &Injected| row(&stalls, injected).is_some_and(|s| whole(s, injected));
-        if injected.iter().all(told) || Instant::now() > deadline {
+        if enough(&stalls) || Instant::now() > deadline {
             break;
         }
     }
+    stalls
+}
+
+/// Runs `stream`, makes trouble, and gives the child's id, what it injected, and the stalls of
+/// the kind on its CPU.
+fn streamed(injector: Injector, sample: &str) -> Option<(u32, Vec<Injected>, Vec<Stall>)> {
+    let kind = injector.kinds()[0];
+    let (_process, lines) = stream("5ms", sample, kind, 5_000_000)?;
+    let cpu = last_cpu();
+    let (pid, injected) = trouble(injector, cpu, 3);
+    // What was injected last is told well within this time; what was paused, perhaps not at all.
+    let stalls = told(lines, cpu, kind, Duration::from_secs(15), |stalls| {
+        let told = |injected: &Injected| row(stalls, injected).is_some_and(|s| whole(s, injected));
+        injected.iter().all(told)
+    });
     Some((pid, injected, stalls))
 }
 
@@ -193,6 +219,105 @@ fn a_task_that_keeps_interrupts_off_is_named() {
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     names_the_process(Injector::IrqsOff, "always");
+}
+
+/// Says to a process of this test program that it is the real-time one, and its CPU.
+const KEEPER: &str = "STALLTOP_TEST_KEEP_CPU";
+/// How long it keeps the CPU at a time.
+const KEPT: Duration = Duration::from_millis(250);
+
+/// The real-time process's part: does nothing where the test program runs by itself.
+#[test]
+fn keeps() {
+    let Ok(cpu) = std::env::var(KEEPER) else {
+        return;
+    };
+    on(cpu.parse().expect("a CPU"), || {
+        for _ in 0..3 {
+            let begin = Instant::now();
+            while begin.elapsed() < KEPT {
+                std::hint::spin_loop();
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    });
+}
+
+/// An ordinary task that wants a CPU for that long.
+fn busy(cpu: u32, time: Duration) {
+    on(cpu, || {
+        let begin = Instant::now();
+        while begin.elapsed() < time {
+            std::hint::spin_loop();
+        }
+    });
+}
+
+#[test]
+fn a_real_time_task_that_others_wait_for_is_named() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    require!(need::program("chrt"));
+    let cpu = last_cpu();
+    require!((cpu > 0).then_some(()).ok_or("needs a second CPU"));
+    let kind = StallKind::RealTime;
+    let Some((_stream, lines)) = stream("real-time=50ms", "auto", kind, 50_000_000) else {
+        return;
+    };
+    let pid = std::thread::scope(|scope| {
+        scope.spawn(|| busy(cpu, Duration::from_secs(3)));
+        // Ended from another CPU, should it not end by itself.
+        on(0, || {
+            let this = std::env::current_exe().expect("this program");
+            let mut command = Command::new("chrt");
+            command.args(["--fifo", "7"]).arg(this);
+            command.args(["--exact", "keeps", "--nocapture"]);
+            let (mut keeper, _) = spawn(command.env(KEEPER, cpu.to_string()));
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while keeper.0.try_wait().expect("wait(2)").is_none() {
+                assert!(Instant::now() < deadline, "it does not end");
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            keeper.0.id()
+        })
+    });
+    let is_its = |stall: &Stall| stall.culprit.value().is_some_and(|c| c.tgid == pid);
+    let stalls = told(lines, cpu, kind, Duration::from_secs(15), |stalls| {
+        stalls.iter().any(is_its)
+    });
+    let named = stalls.iter().filter_map(|stall| {
+        let culprit = stall.culprit.value()?;
+        (culprit.tgid == pid).then_some((stall, culprit))
+    });
+    let mut found = 0;
+    for (stall, culprit) in named {
+        assert_eq!(&*culprit.comm, "keeps");
+        let sched = culprit.sched.as_ref().map(ToString::to_string);
+        assert_eq!(sched.as_deref(), Some("SCHED_FIFO 7"));
+        assert!(stall.waited.is_some() && !stall.ours, "{stall:?}");
+        assert!(stall.most_ns >= 50_000_000, "{stall:?}");
+        found += 1;
+    }
+    assert!(found > 0, "{pid} is not named in {stalls:#?}");
+}
+
+#[test]
+fn ordinary_tasks_that_share_a_cpu_keep_it_from_nobody() {
+    require!(need::root());
+    require!(need::path("/sys/kernel/btf/vmlinux"));
+    let (kind, cpu) = (StallKind::RealTime, last_cpu());
+    let Some((_stream, lines)) = stream("handler=50ms", "off", kind, 100_000_000) else {
+        return;
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| busy(cpu, Duration::from_secs(2)));
+        }
+    });
+    let own = std::process::id();
+    let stalls = told(lines, cpu, kind, Duration::from_secs(4), |_| false);
+    let blamed = |s: &&Stall| s.culprit.value().is_some_and(|c| c.tgid == own);
+    assert_eq!(stalls.iter().find(blamed), None);
 }
 
 /// All frames that are in a recording so far; none before its first line.
@@ -296,7 +421,7 @@ fn a_host_without_probes_says_so_of_every_kind() {
     let (_process, lines) = spawn(command.args(["--stall", "handler=off"]));
     let samples = lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap());
     let watch = samples.last().unwrap()["stalls"].clone();
-    for kind in 0..5 {
+    for kind in 0..StallKind::ALL.len() {
         let option = if kind == StallKind::SoftirqHandler as usize {
             "--stall handler=off"
         } else {

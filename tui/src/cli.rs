@@ -78,8 +78,8 @@ pub(crate) struct LiveArgs {
     pub(crate) no_bpf: bool,
 
     /// From when on is it a stall, for all kinds or for one of pending, handler, ksoftirqd,
-    /// irqs-off and no-resched: 5ms, handler=20ms, irqs-off=off [default: 5ms, on a virtual
-    /// machine 10ms]
+    /// irqs-off, no-resched and real-time: 5ms, handler=20ms, irqs-off=off [default: 5ms, on a
+    /// virtual machine 10ms; real-time at least 100ms, unless named]
     #[arg(long, value_name = "[KIND=]TIME", value_delimiter = ',', value_parser = stall::parse)]
     pub(crate) stall: Vec<StallArg>,
 

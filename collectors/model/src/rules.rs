@@ -131,6 +131,13 @@ pub const RULES: &[Rule] = &[
         check: stalls::statistics,
     },
     Rule {
+        id: "real-time-task",
+        doc: "one process's real-time tasks keep CPUs while other tasks wait",
+        panes: &["stalls"],
+        actions: &[],
+        check: stalls::real_time,
+    },
+    Rule {
         id: "stalls",
         doc: "stalls, and the CPU, culprit, vector or handler that they have in common",
         panes: &["stalls"],

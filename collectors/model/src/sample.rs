@@ -23,7 +23,7 @@ pub use lock::{
     LockWatch, Locks, ShareStack, Waits,
 };
 pub use own::{OwnCost, ProgramHealth};
-pub use stall::{Culprit, Drained, Pause, Sampling, Seen, Stall, StallKind, StallWatch};
+pub use stall::{Culprit, Drained, Pause, Sampling, Sched, Seen, Stall, StallKind, StallWatch};
 pub use tracing::{
     Attachment, BpfLink, BpfObjects, BpfProgram, DynamicEvent, DynamicKind, EnableState, Event,
     HeldBy, Holder, Instance, KernelProbe, KernelProbeKind, KernelProbes, Owner, OwnerKind,

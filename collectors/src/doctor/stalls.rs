@@ -52,7 +52,9 @@ fn kind_row(kind: StallKind, works: Reading<String>) -> Check {
     let instead = match kind {
         StallKind::SoftirqPending | StallKind::SoftirqHandler => "counts from /proc/softirqs",
         StallKind::KsoftirqdWaiting => "ksoftirqd's /proc/PID/schedstat",
-        StallKind::InterruptsOff | StallKind::NoReschedule => "pressure (PSI) and run queues",
+        StallKind::InterruptsOff | StallKind::NoReschedule | StallKind::RealTime => {
+            "pressure (PSI) and run queues"
+        }
     };
     row("stalls", kind.as_str(), works, instead)
 }

@@ -8,6 +8,8 @@ mod network;
 mod nft;
 mod no_resched;
 mod pending;
+mod real_time;
+mod waiter;
 
 use std::ffi::CString;
 use std::fmt::Display;
@@ -105,6 +107,7 @@ pub fn run(order: &Order, out: &mut impl Write) -> io::Result<()> {
         Injector::Ksoftirqd => Box::new(ksoftirqd::Ksoftirqd::new()?),
         Injector::IrqsOff => Box::new(irqs_off::IrqsOff::new()?),
         Injector::NoResched => Box::new(no_resched::NoResched::new()?),
+        Injector::RealTime => Box::new(real_time::RealTime::new()?),
     };
     say(
         out,

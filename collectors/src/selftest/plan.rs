@@ -20,17 +20,20 @@ pub enum Injector {
     IrqsOff,
     /// A process stays in the kernel although another is to run.
     NoResched,
+    /// A process with real-time priority keeps the CPU while another waits.
+    RealTime,
 }
 
 impl Injector {
     /// All, in the order in which they run.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Pending,
         Self::Handler,
         Self::HandlerNft,
         Self::Ksoftirqd,
         Self::IrqsOff,
         Self::NoResched,
+        Self::RealTime,
     ];
 
     /// Its name on a command line and in the report.
@@ -42,6 +45,7 @@ impl Injector {
             Self::Ksoftirqd => "ksoftirqd",
             Self::IrqsOff => "irqs-off",
             Self::NoResched => "no-resched",
+            Self::RealTime => "real-time",
         }
     }
 
@@ -59,6 +63,7 @@ impl Injector {
             Self::Ksoftirqd => "ksoftirqd is woken and does not get its CPU",
             Self::IrqsOff => "a process keeps interrupts off in a program on a tracepoint",
             Self::NoResched => "a process stays in the kernel although another is to run",
+            Self::RealTime => "a real-time process keeps the CPU while another one waits",
         }
     }
 
@@ -71,6 +76,7 @@ impl Injector {
             Self::Ksoftirqd => "st-ksoftirqd",
             Self::IrqsOff => "st-irqs-off",
             Self::NoResched => "st-no-resched",
+            Self::RealTime => "st-real-time",
         }
     }
 
@@ -84,6 +90,8 @@ impl Injector {
             Self::Ksoftirqd => &["st_ksoftirqd", "bpf_test_run", "bpf_prog_test_run"],
             Self::IrqsOff => &["st_irqs_off", "send_signal", "send_sig_info", "kill_"],
             Self::NoResched => &["st_no_resched", "bpf_prog_test_run"],
+            // But for the call that wakes the one that waits it is in user space.
+            Self::RealTime => &["futex"],
         }
     }
 
@@ -95,6 +103,7 @@ impl Injector {
             Self::Ksoftirqd => &[StallKind::KsoftirqdWaiting, StallKind::SoftirqPending],
             Self::IrqsOff => &[StallKind::InterruptsOff],
             Self::NoResched => &[StallKind::NoReschedule],
+            Self::RealTime => &[StallKind::RealTime],
         }
     }
 }

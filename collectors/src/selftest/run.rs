@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
-use stalltop_model::sample::{Host, Stall, StallWatch};
+use stalltop_model::sample::{Host, Stall, StallKind, StallWatch};
 use stalltop_model::{Frame, Reading, Sample};
 
 use super::child::Child;
@@ -360,8 +360,8 @@ impl Watcher {
             read_only: true,
             stalls: Asked {
                 all: Some(Ask::From(THRESHOLD)),
-                words: "--stall 5ms".to_owned(),
-                ..Asked::default()
+                kinds: [Some(Ask::From(THRESHOLD)); StallKind::ALL.len()],
+                words: "--stall 5ms,real-time=5ms".to_owned(),
             },
             sample: match mode {
                 Mode::Tick => SampleMode::Off,

@@ -1,8 +1,8 @@
 //! What was injected against what was detected: pure.
 
 use serde::Serialize;
-use stalltop_model::Reading;
 use stalltop_model::sample::{Pause, Stall, StallKind, Vector};
+use stalltop_model::{Reading, Reason};
 
 use super::inject::Injected;
 use super::plan::{Class, Injector};
@@ -208,10 +208,13 @@ fn right_process(run: &Run<'_>, row: &Stall) -> bool {
     })
 }
 
-/// Whether the row names a function of the operation that did it.
+/// Whether the row names a function of the operation that did it, or user space where that did.
 fn right_function(injector: Injector, row: &Stall) -> bool {
-    let function = row.culprit.value().and_then(|c| c.function.value());
-    function.is_some_and(|function| injector.functions().iter().any(|f| function.contains(f)))
+    row.culprit.value().is_some_and(|c| match &c.function {
+        Reading::Value(name) => injector.functions().iter().any(|f| name.contains(f)),
+        Reading::Off(Reason::UserSpace) => injector == Injector::RealTime,
+        Reading::Off(_) => false,
+    })
 }
 
 /// Who and what a row names.

@@ -49,14 +49,14 @@ impl Span {
             (Injector::Ksoftirqd, What::Waited(comm)) => comm.starts_with("ksoftirqd/"),
             // Where the kernel did not wake ksoftirqd, the vectors waited all the same.
             (Injector::Ksoftirqd, What::Pending(_)) => true,
-            (Injector::NoResched, What::Waited(comm)) => comm == WAITER,
+            (Injector::NoResched | Injector::RealTime, What::Waited(comm)) => comm == WAITER,
             (Injector::IrqsOff, What::Kill(of)) => *of == pid,
             _ => false,
         }
     }
 }
 
-/// The comm of the thread that waits for [`Injector::NoResched`].
+/// The comm of the thread that waits for [`Injector::NoResched`] and [`Injector::RealTime`].
 pub(super) const WAITER: &str = "st-waiter";
 /// `NET_RX_SOFTIRQ` (include/linux/interrupt.h).
 const NET_RX: u32 = 3;

@@ -16,9 +16,9 @@ mod tests;
 mod timeline;
 mod window;
 
-use stalltop_model::sample::{Drained, Sampling, Stall, StallKind, Vector};
+use stalltop_model::sample::{Drained, Sampling, Sched, Stall, StallKind, Vector};
 use stalltop_model::{Name, Reading, Reason};
-use stalltop_probes::wire::stall::{StackSample, StallEvent, flag, kind};
+use stalltop_probes::wire::stall::{NONE, StackSample, StallEvent, flag, kind};
 
 use super::kallsyms::Symbols;
 use culprit::Doing;
@@ -81,6 +81,7 @@ pub fn kind_of(event: &StallEvent) -> Option<StallKind> {
         kind::KSOFTIRQD => StallKind::KsoftirqdWaiting,
         kind::IRQS_OFF => StallKind::InterruptsOff,
         kind::RESCHED => StallKind::NoReschedule,
+        kind::REAL_TIME => StallKind::RealTime,
         _ => return None,
     })
 }
@@ -194,9 +195,38 @@ fn drained(evidence: &Evidence<'_>) -> Drained {
     }
 }
 
+/// How the task of an event of kind [`kind::REAL_TIME`] was scheduled. Numbers of policies are those of
+/// include/uapi/linux/sched.h; a priority is 99 less what the kernel has (`MAX_RT_PRIO` - 1 - `prio`).
+fn sched(event: &StallEvent) -> Option<Sched> {
+    const POLICIES: [&str; 8] = [
+        "SCHED_OTHER",
+        "SCHED_FIFO",
+        "SCHED_RR",
+        "SCHED_BATCH",
+        "SCHED_ISO",
+        "SCHED_IDLE",
+        "SCHED_DEADLINE",
+        "SCHED_EXT",
+    ];
+    if event.kind != kind::REAL_TIME || event.sched == NONE {
+        return None;
+    }
+    let (policy, prio) = ((event.sched >> 32) as u32, event.sched as u32 as i32);
+    let policy = match POLICIES.get(policy as usize) {
+        Some(policy) => Name::from(*policy),
+        None => format!("policy {policy}").into(),
+    };
+    let priority = 99_i32.checked_sub(prio).and_then(|p| u32::try_from(p).ok());
+    Some(Sched {
+        policy,
+        // Those of SCHED_DEADLINE are all at -1.
+        priority: priority.filter(|p| (1..=99).contains(p)),
+    })
+}
+
 /// The task that got the CPU at last.
 fn waited(kind: StallKind, event: &StallEvent, samples: &[StackSample]) -> Option<Name> {
-    if kind != StallKind::NoReschedule {
+    if !matches!(kind, StallKind::NoReschedule | StallKind::RealTime) {
         return None;
     }
     let pid = u32::try_from(event.next_pid).ok()?;

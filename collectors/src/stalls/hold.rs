@@ -7,8 +7,9 @@ use stalltop_probes::wire::stall::{StallEvent, kind};
 
 /// How long an event waits at least, ns: events of other CPUs come within this time.
 const WAIT: u64 = 20_000_000;
-/// How much longer one waits whose backlog is not empty yet, ns.
-const WAIT_DRAINED: u64 = 40_000_000;
+/// How much longer one waits whose backlog is not empty yet, or for whose real-time task others may
+/// have waited longer, ns: they run within the 50 ms that are left to them, and are told then.
+const WAIT_MORE: u64 = 40_000_000;
 /// How long the oldest of a group waits at most, ns: a ring of samples holds about 500 ms.
 const LONGEST: u64 = 200_000_000;
 /// Events that wait at once, at most.
@@ -65,6 +66,17 @@ impl Hold {
             }
             return;
         }
+        if event.kind == kind::REAL_TIME {
+            // Who waited longer for the same tasks comes after who waited shorter.
+            let same = |held: &&mut Held| {
+                let e = &held.event;
+                (e.kind, e.cpu, e.end_ns) == (event.kind, event.cpu, event.end_ns)
+            };
+            if let Some(held) = self.held.iter_mut().find(same) {
+                held.event = event;
+                return;
+            }
+        }
         if self.held.len() == MOST {
             self.dropped += 1;
             let shortest = (0..MOST).min_by_key(|i| self.held[*i].delay_ns());
@@ -75,7 +87,7 @@ impl Hold {
             }
         }
         let more = match event.kind {
-            kind::PENDING => WAIT_DRAINED,
+            kind::PENDING | kind::REAL_TIME => WAIT_MORE,
             _ => 0,
         };
         self.held.push(Held {
@@ -264,6 +276,18 @@ mod tests {
         assert!(!hold.due(279 * MS, &mut out));
         assert!(hold.due(280 * MS, &mut out));
         assert!(out[0].drained.is_none());
+    }
+
+    #[test]
+    fn of_who_waited_for_a_real_time_task_the_longest_counts() {
+        let mut hold = Hold::new(4 * MS);
+        hold.take(event(kind::REAL_TIME, 1, 700, 950), 952 * MS);
+        hold.take(event(kind::REAL_TIME, 1, 0, 950), 960 * MS);
+        // Of another CPU, and of the next second.
+        hold.take(event(kind::REAL_TIME, 0, 700, 950), 960 * MS);
+        hold.take(event(kind::REAL_TIME, 1, 1_000, 1_950), 1_952 * MS);
+        assert_eq!(due(&mut hold, 1_020), [(1, 950), (0, 250)]);
+        assert_eq!(due(&mut hold, 2_012), [(1, 950)]);
     }
 
     #[test]

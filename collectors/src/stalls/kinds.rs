@@ -10,16 +10,21 @@ use crate::env::Env;
 
 /// The programs that each kind needs, in the order of [`StallKind::ALL`]. A late tick and the
 /// flag of a task that should go are both seen by the tick's hook.
-const PROGRAMS: [&[&str]; 5] = [
+const PROGRAMS: [&[&str]; StallKind::ALL.len()] = [
     &["softirq_raise", "softirq_entry"],
     &["softirq_entry", "softirq_exit"],
     &["sched_switch", "softirq_raise"],
     &["hrtimer_expire_entry"],
     &["hrtimer_expire_entry", "sched_switch"],
+    &["sched_switch"],
 ];
 
 /// From when on each kind is a stall, or why it is not watched.
-pub(crate) fn watched(env: &Env, health: &[Health], thresholds: &Thresholds) -> [Reading<u64>; 5] {
+pub(crate) fn watched(
+    env: &Env,
+    health: &[Health],
+    thresholds: &Thresholds,
+) -> [Reading<u64>; StallKind::ALL.len()] {
     std::array::from_fn(|kind| {
         let lack = PROGRAMS[kind]
             .iter()
@@ -45,7 +50,7 @@ fn lack(env: &Env, health: &[Health], program: &str) -> Option<Reason> {
 }
 
 /// Nothing is watched, for one reason; what was switched off says so.
-pub(crate) fn none(thresholds: &Thresholds, why: &Reason) -> [Reading<u64>; 5] {
+pub(crate) fn none(thresholds: &Thresholds, why: &Reason) -> [Reading<u64>; StallKind::ALL.len()] {
     std::array::from_fn(|kind| match &thresholds.kinds[kind] {
         Reading::Value(_) => Reading::Off(why.clone()),
         off => off.clone(),
@@ -60,6 +65,7 @@ pub(crate) fn means(kind: StallKind) -> &'static str {
         StallKind::KsoftirqdWaiting => "ksoftirqd waited for the CPU with work pending",
         StallKind::InterruptsOff => "the tick or a sample came late: interrupts off",
         StallKind::NoReschedule => "a task kept the CPU although another was to run",
+        StallKind::RealTime => "a task waited while real-time tasks kept its CPU",
     }
 }
 
@@ -90,7 +96,7 @@ mod tests {
         .collect()
     }
 
-    fn on(missing: &str, asked: &Asked) -> [Option<u64>; 5] {
+    fn on(missing: &str, asked: &Asked) -> [Option<u64>; StallKind::ALL.len()] {
         let env = Env::at(tempfile::tempdir().unwrap().path());
         let thresholds = Thresholds::choose(asked, &Reading::Value(false));
         watched(&env, &health(missing), &thresholds).map(|kind| kind.get())
@@ -100,15 +106,17 @@ mod tests {
     fn each_kind_needs_its_programs() {
         const MS: Option<u64> = Some(5_000_000);
         let default = Asked::default();
-        assert_eq!(on("", &default), [MS; 5]);
-        assert_eq!(on("sample", &default), [MS; 5]);
-        assert_eq!(on("irq_handler_exit", &default), [MS; 5]);
-        assert_eq!(on("sched_switch", &default), [MS, MS, None, MS, None]);
+        const LONG: Option<u64> = Some(100_000_000);
+        for missing in ["", "sample", "irq_handler_exit"] {
+            assert_eq!(on(missing, &default), [MS, MS, MS, MS, MS, LONG]);
+        }
+        let no_switch = on("sched_switch", &default);
+        assert_eq!(no_switch, [MS, MS, None, MS, None, None]);
         let no_tick = on("hrtimer_expire_entry", &default);
-        assert_eq!(no_tick, [MS, MS, MS, None, None]);
-        // What the tick sees does not depend on softirqs.
+        assert_eq!(no_tick, [MS, MS, MS, None, None, LONG]);
+        // What the tick and switches see does not depend on softirqs.
         let no_raise = on("softirq_raise", &default);
-        assert_eq!(no_raise, [None, MS, None, MS, MS]);
+        assert_eq!(no_raise, [None, MS, None, MS, MS, LONG]);
     }
 
     #[test]
@@ -119,7 +127,8 @@ mod tests {
             ..Asked::default()
         };
         asked.kinds[1] = Some(Ask::From(Duration::from_millis(7)));
-        assert_eq!(on("", &asked), [None, Some(7_000_000), None, None, None]);
+        let handler = Some(7_000_000);
+        assert_eq!(on("", &asked), [None, handler, None, None, None, None]);
         let thresholds = Thresholds::choose(&asked, &Reading::Value(false));
         let env = Env::at(tempfile::tempdir().unwrap().path());
         let kinds = watched(&env, &health("softirq_exit"), &thresholds);

@@ -18,5 +18,6 @@ pub(super) fn event(kind: u64, cpu: u64, from_ms: u64, to_ms: u64) -> StallEvent
         comm: [0; 2],
         next_pid: NONE,
         sample: 0,
+        sched: NONE,
     }
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use stalltop_model::Reading;
 use stalltop_model::sample::Stall;
+use stalltop_probes::wire::stall::kind;
 use stalltop_probes::{SAMPLES_PER_SECOND, own_tgid};
 
 use super::attribute::{Context, Evidence, attribute};
@@ -46,7 +47,8 @@ impl Understand for Names {
     }
 
     fn understand(&mut self, group: &[Seen], out: &mut Vec<Stall>) {
-        let told = group.iter().filter_map(|seen| {
+        let told = group.iter().filter(|seen| !is_told_otherwise(seen, group));
+        let told = told.filter_map(|seen| {
             let evidence = Evidence {
                 event: &seen.event,
                 samples: &seen.window,
@@ -66,6 +68,21 @@ impl Understand for Names {
     }
 }
 
+/// Whether another event tells of the same: a real-time task that kept the CPU although it was asked to
+/// leave it, for half of the time or more, is told as that.
+fn is_told_otherwise(seen: &Seen, group: &[Seen]) -> bool {
+    let event = &seen.event;
+    event.kind == kind::REAL_TIME
+        && group.iter().any(|other| {
+            let other = &other.event;
+            let from = other.start_ns.max(event.start_ns);
+            let both = other.end_ns.min(event.end_ns).saturating_sub(from);
+            (other.kind, other.cpu) == (kind::RESCHED, event.cpu)
+                && other.pid_tgid == event.pid_tgid
+                && both >= event.end_ns.saturating_sub(event.start_ns) / 2
+        })
+}
+
 /// Whether a stall may have been as long as its threshold. The programs tell of what may have been,
 /// as far as they know; the samples narrow it down, sometimes to less than that. What may still
 /// have been is told, with its best estimate, which may be less.
@@ -79,8 +96,35 @@ mod tests {
 
     use stalltop_model::sample::StallKind;
 
+    use super::super::made::event;
     use super::super::threshold::{Ask, Asked};
     use super::*;
+
+    #[test]
+    fn a_real_time_task_that_does_not_yield_is_told_once() {
+        let seen = |kind, cpu, from_ms, to_ms| Seen {
+            event: event(kind, cpu, from_ms, to_ms),
+            drained: None,
+            window: Vec::new(),
+            lost: 0,
+        };
+        let mut group = vec![
+            seen(kind::REAL_TIME, 1, 100, 300),
+            seen(kind::RESCHED, 1, 200, 300),
+            seen(kind::HANDLER, 1, 100, 300),
+            seen(kind::RESCHED, 0, 100, 300),
+        ];
+        let told = |group: &[Seen]| {
+            let twice = group.iter().map(|seen| is_told_otherwise(seen, group));
+            twice.collect::<Vec<_>>()
+        };
+        assert_eq!(told(&group), [true, false, false, false]);
+        group[1].event.start_ns += 1;
+        assert_eq!(told(&group), [false; 4]);
+        group[1].event.start_ns -= 1;
+        group[1].event.pid_tgid += 1;
+        assert_eq!(told(&group), [false; 4]);
+    }
 
     #[test]
     fn what_was_certainly_shorter_is_no_stall() {

@@ -16,6 +16,9 @@ const BARE_METAL: Duration = Duration::from_millis(5);
 /// The default on a virtual machine: its host's scheduler takes the CPU away for a few
 /// milliseconds at a time, which would be told otherwise.
 const VIRTUAL: Duration = Duration::from_millis(10);
+/// The shortest for [`StallKind::RealTime`] that holds without being named: real-time tasks are meant
+/// to go first, and for some ten milliseconds many of them ordinarily do.
+const REAL_TIME: Duration = Duration::from_millis(100);
 
 /// What a person asked for, of one kind or of all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +35,7 @@ pub struct Asked {
     /// Of all kinds that [`kinds`](Self::kinds) leaves open.
     pub all: Option<Ask>,
     /// Of each kind, in the order of [`StallKind::ALL`].
-    pub kinds: [Option<Ask>; 5],
+    pub kinds: [Option<Ask>; StallKind::ALL.len()],
     /// The words that said so, as in `--stall 5ms`.
     pub words: String,
 }
@@ -42,14 +45,15 @@ pub struct Asked {
 pub struct Thresholds {
     /// From when on each kind is a stall, ns, in the order of [`StallKind::ALL`]; or that it
     /// was switched off.
-    pub kinds: [Reading<u64>; 5],
+    pub kinds: [Reading<u64>; StallKind::ALL.len()],
     /// Where they come from, in words.
     pub chosen: Name,
 }
 
 impl Thresholds {
     /// What was asked for, and for the rest what fits: 5 ms on bare metal, 10 ms on a virtual
-    /// machine. A machine that does not tell counts as bare metal.
+    /// machine. A machine that does not tell counts as bare metal. What waits for real-time tasks is
+    /// a stall from 100 ms on at the earliest, unless a time is given for that kind.
     pub fn choose(asked: &Asked, virtual_machine: &Reading<bool>) -> Self {
         let (default, why) = match virtual_machine {
             Reading::Value(true) => (VIRTUAL, "default on a virtual machine"),
@@ -68,13 +72,20 @@ impl Thresholds {
             format!("{}; else the {why}", asked.words).into()
         };
         Self {
-            kinds: asks.map(|ask| match ask.unwrap_or(Ask::From(default)) {
-                Ask::From(time) => {
-                    Reading::Value(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+            kinds: StallKind::ALL.map(|kind| {
+                let least = match (kind, asked.kinds[kind as usize]) {
+                    (StallKind::RealTime, None) => REAL_TIME,
+                    _ => LEAST,
+                };
+                match asks[kind as usize].unwrap_or(Ask::From(default)) {
+                    Ask::From(time) => {
+                        let ns = time.max(least).as_nanos();
+                        Reading::Value(u64::try_from(ns).unwrap_or(u64::MAX))
+                    }
+                    Ask::Off => Reading::Off(Reason::SwitchedOff {
+                        option: asked.words.as_str().into(),
+                    }),
                 }
-                Ask::Off => Reading::Off(Reason::SwitchedOff {
-                    option: asked.words.as_str().into(),
-                }),
             }),
             chosen,
         }
@@ -98,7 +109,7 @@ mod tests {
         let metal = of(Reading::Value(false));
         assert_eq!(
             metal.kinds,
-            [5, 5, 5, 5, 5].map(|ms| Reading::Value(ms * MS))
+            [5, 5, 5, 5, 5, 100].map(|ms| Reading::Value(ms * MS))
         );
         assert_eq!(&*metal.chosen, "default on bare metal");
         let vm = of(Reading::Value(true));
@@ -106,6 +117,21 @@ mod tests {
         assert_eq!(&*vm.chosen, "default on a virtual machine");
         let unknown = of(Reading::Off(Reason::Starting));
         assert_eq!(unknown.ns(StallKind::NoReschedule), 5 * MS);
+    }
+
+    #[test]
+    fn waiting_for_real_time_tasks_is_no_stall_at_once_unless_it_is_named() {
+        let of = |all, real_time| {
+            let mut asked = Asked::default();
+            asked.all = Some(all);
+            asked.kinds[StallKind::RealTime as usize] = real_time;
+            Thresholds::choose(&asked, &Reading::Value(false)).ns(StallKind::RealTime)
+        };
+        let from = |ms| Ask::From(Duration::from_millis(ms));
+        assert_eq!(of(from(5), None), 100 * MS);
+        assert_eq!(of(from(1_000), None), 1_000 * MS);
+        assert_eq!(of(from(5), Some(from(20))), 20 * MS);
+        assert_eq!(of(Ask::Off, None), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use stalltop_model::Reading;
-use stalltop_model::sample::{Pause, Stall};
+use stalltop_model::sample::{Pause, Stall, StallKind};
 use stalltop_probes::wire::stall::{StackSample, StallEvent};
 
 use super::hold::{Budget, Held, Hold};
@@ -115,7 +115,9 @@ impl<S: Source + Switch, U: Understand> Watcher<S, U> {
         let first = out.len();
         self.understand(now_ns, out);
         for stall in &out[first..] {
-            if stall.pause != Pause::Paused {
+            // Of a tenth of a second and more the tick sees enough; and with it alone, the ring of
+            // samples holds twice as much.
+            if stall.pause != Pause::Paused && stall.kind != StallKind::RealTime {
                 self.policy.stalled(stall.cpu, stall.delay_ns, now_ns);
             }
         }
@@ -207,7 +209,6 @@ mod tests {
     use std::cell::RefCell;
     use std::rc::Rc;
 
-    use stalltop_model::sample::StallKind;
     use stalltop_probes::wire::stall::kind;
 
     use super::super::made::{self, MS};

@@ -1,5 +1,5 @@
-//! Switches of tasks on this CPU: every task's wait for it, ksoftirqd's time, and tasks that kept it
-//! although they were to leave it.
+//! Switches of tasks on this CPU: every task's wait for it, ksoftirqd's time, tasks that kept it
+//! although they were to leave it, and real-time tasks that kept others waiting.
 //!
 //! Hooks `sched_switch` as `tp_btf`: the task pointers are read without a helper, at offsets that
 //! user space finds in the running kernel's BTF and puts into the read-only globals below, where
@@ -12,14 +12,24 @@
 //! Measured by the kernel on a busy 6.18: 110 to 130 ns a switch, where a program that does nothing
 //! has 67.
 //!
-//! The current task is still the one that leaves: what an event says of a task is of that one.
+//! The current task is still the one that leaves: what an event says of a task is of that one, but
+//! where real-time tasks kept the CPU. Who waited for them need not be the one that follows: RT
+//! throttling and the fair server give ordinary tasks 50 ms of each second, and of these a task that
+//! has just been woken may be first. So what such tasks did is kept until it is known.
 
-use aya_ebpf::{Global, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    Global,
+    helpers::generated::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_task},
+    macros::btf_tracepoint,
+    programs::BtfTracePointContext,
+};
 use stalltop_wire::stall::kind;
 use stalltop_wire::{Cpu, NO_OFFSET};
 
 use crate::cores::{now, parity, this_cpu};
-use crate::stall::{KSOFTIRQD_NS, LATE_NS, NO_VECTOR, RESCHED_NS, emit, oldest_pending};
+use crate::stall::{
+    KSOFTIRQD_NS, LATE_NS, NO_VECTOR, REAL_TIME_NS, RESCHED_NS, emit, kernel, oldest_pending,
+};
 
 #[unsafe(no_mangle)]
 pub(crate) static TASK_PID: Global<u64> = Global::new(0);
@@ -31,6 +41,15 @@ pub(crate) static TASK_CFS_RQ: Global<u64> = Global::new(NO_OFFSET);
 pub(crate) static CFS_RQ_RQ: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
 static RQ_CLOCK: Global<u64> = Global::new(NO_OFFSET);
+#[unsafe(no_mangle)]
+static TASK_PRIO: Global<u64> = Global::new(NO_OFFSET);
+#[unsafe(no_mangle)]
+static TASK_POLICY: Global<u64> = Global::new(NO_OFFSET);
+
+/// `task_struct.prio` from which on a task is not a real-time one (`MAX_RT_PRIO`,
+/// include/linux/sched/prio.h): below it are those of `SCHED_FIFO` and `SCHED_RR`, those that inherit
+/// such a priority, and at -1 those of `SCHED_DEADLINE`. The idle task's is above.
+const MAX_RT_PRIO: i32 = 100;
 
 /// Reads a field of a kernel structure that `base` points to.
 ///
@@ -59,6 +78,14 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
         if prev_pid == 0 {
             (*cpu).busy_ns = now;
         }
+        if TASK_PRIO.load() != NO_OFFSET {
+            let prio: i32 = field(prev, &TASK_PRIO);
+            if prio >= MAX_RT_PRIO {
+                (*cpu).ordinary_ns = now;
+            } else if now.wrapping_sub((*cpu).ordinary_ns) >= REAL_TIME_NS.load() {
+                real_time_left(cpu, prio, switched);
+            }
+        }
         // pid 0 is the idle task of every CPU, which waits for nothing.
         let (mut wait, mut stale) = (0, 0);
         if next_pid == 0 {
@@ -84,6 +111,10 @@ pub fn sched_switch(ctx: BtfTracePointContext) -> i32 {
                 .add(parity(cpu));
             if wait > *max {
                 *max = wait;
+            }
+            if TASK_PRIO.load() != NO_OFFSET && wait + stale >= REAL_TIME_NS.load() {
+                let prio: i32 = field(next, &TASK_PRIO);
+                real_time_waited(cpu, next_pid, prio, wait + stale);
             }
         }
         let seen = (*cpu).resched_seen_ns;
@@ -206,6 +237,64 @@ unsafe fn starved(cpu: *mut Cpu, pid: u64, now: u64, wait: u64) {
                 start,
                 end,
             );
+        }
+    }
+}
+
+/// A real-time task leaves the CPU, and for the threshold or longer none of another kind has run.
+///
+/// # Safety
+/// `cpu` is this CPU's slot, and `switched` when the current task was switched in.
+#[inline(never)]
+unsafe fn real_time_left(cpu: *mut Cpu, prio: i32, switched: u64) {
+    // SAFETY: the caller's; the helper writes no more than the given length.
+    unsafe {
+        let now = (*cpu).switched_ns;
+        let from = (*cpu).ordinary_ns;
+        if from == 0 {
+            return;
+        }
+        if (*cpu).real_time_from_ns != from {
+            (*cpu).real_time_from_ns = from;
+            (*cpu).real_time_told_ns = 0;
+            (*cpu).real_time_ran_ns = 0;
+        }
+        (*cpu).real_time_to_ns = now;
+        let ran = now.wrapping_sub(switched);
+        if ran < (*cpu).real_time_ran_ns {
+            return;
+        }
+        (*cpu).real_time_ran_ns = ran;
+        (*cpu).real_time_pid_tgid = bpf_get_current_pid_tgid();
+        bpf_get_current_comm((&raw mut (*cpu).real_time_comm).cast(), 16);
+        let policy = kernel(bpf_get_current_task() + TASK_POLICY.load());
+        (*cpu).real_time_sched = policy << 32 | u64::from(prio as u32);
+    }
+}
+
+/// A task runs that waited for the threshold or longer: a stall for as long as real-time tasks of
+/// higher priority alone ran meanwhile. Of several that waited for the same ones each that did so
+/// longer than those before it is told.
+///
+/// # Safety
+/// `cpu` is this CPU's slot.
+#[inline(never)]
+unsafe fn real_time_waited(cpu: *mut Cpu, pid: u64, prio: i32, wait: u64) {
+    // SAFETY: the caller's.
+    unsafe {
+        if prio <= (*cpu).real_time_sched as i32 {
+            return;
+        }
+        let queued = (*cpu).switched_ns - wait;
+        let (from, end) = ((*cpu).real_time_from_ns, (*cpu).real_time_to_ns);
+        let start = if queued > from { queued } else { from };
+        if end <= start || end - start < REAL_TIME_NS.load() {
+            return;
+        }
+        if end - start > (*cpu).real_time_told_ns {
+            (*cpu).real_time_told_ns = end - start;
+            let what = kind::REAL_TIME | NO_VECTOR | pid << 32;
+            emit(cpu, what, start, start, end);
         }
     }
 }

@@ -49,6 +49,8 @@ pub(crate) static IRQS_OFF_NS: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
 pub(crate) static RESCHED_NS: Global<u64> = Global::new(u64::MAX);
 #[unsafe(no_mangle)]
+pub(crate) static REAL_TIME_NS: Global<u64> = Global::new(u64::MAX);
+#[unsafe(no_mangle)]
 static TASK_TI_FLAGS: Global<u64> = Global::new(NO_OFFSET);
 #[unsafe(no_mangle)]
 static NEED_RESCHED: Global<u64> = Global::new(0);
@@ -102,8 +104,17 @@ pub(crate) unsafe fn emit(cpu: *mut Cpu, what: u64, start: u64, earliest: u64, e
         (*event).start_ns = start;
         (*event).earliest_ns = earliest;
         (*event).end_ns = end;
-        (*event).pid_tgid = bpf_get_current_pid_tgid();
-        bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+        if what & 0xff == kind::REAL_TIME {
+            // Another task may have run since.
+            (*event).pid_tgid = (*cpu).real_time_pid_tgid;
+            (*event).comm[0] = (*cpu).real_time_comm[0];
+            (*event).comm[1] = (*cpu).real_time_comm[1];
+            (*event).sched = (*cpu).real_time_sched;
+        } else {
+            (*event).pid_tgid = bpf_get_current_pid_tgid();
+            bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+            (*event).sched = NONE;
+        }
         (*event).next_pid = match what & NO_NEXT {
             NO_NEXT => NONE,
             pid => pid >> 32,

@@ -36,6 +36,10 @@ pub const NO_OFFSET: u64 = u64::MAX;
 pub mod offset {
     /// `task_struct.pid`.
     pub const TASK_PID: &str = "TASK_PID";
+    /// `task_struct.prio`.
+    pub const TASK_PRIO: &str = "TASK_PRIO";
+    /// `task_struct.policy`.
+    pub const TASK_POLICY: &str = "TASK_POLICY";
     /// `task_struct.sched_info.last_queued`.
     pub const TASK_LAST_QUEUED: &str = "TASK_LAST_QUEUED";
     /// `task_struct.se.cfs_rq`.
@@ -182,6 +186,24 @@ pub struct Cpu {
     /// How far the run queue's clock was behind ours when it was up to date; 0 before the first
     /// switch.
     pub clock_behind_ns: u64,
+    /// When a task that is not a real-time one, the idle task among them, was last switched out; 0
+    /// before the first. Since then only real-time tasks have run here.
+    pub ordinary_ns: u64,
+    /// From when on only real-time tasks ran, the last time that was so for longer than the
+    /// threshold of `REAL_TIME`.
+    pub real_time_from_ns: u64,
+    /// Until when; it may be so still.
+    pub real_time_to_ns: u64,
+    /// The longest wait for it that was told.
+    pub real_time_told_ns: u64,
+    /// How long the one of them ran in one go that did so longest, and which task it is.
+    pub real_time_ran_ns: u64,
+    /// Its pid and tgid, as `bpf_get_current_pid_tgid` has them.
+    pub real_time_pid_tgid: u64,
+    /// Its comm.
+    pub real_time_comm: [u64; 2],
+    /// Its policy and priority, as in an event.
+    pub real_time_sched: u64,
 
     /// Per softirq vector.
     pub vectors: [Vector; VECTORS],
@@ -239,6 +261,14 @@ impl Cpu {
         idle_ns: 0,
         oldest_vector: 0,
         clock_behind_ns: 0,
+        ordinary_ns: 0,
+        real_time_from_ns: 0,
+        real_time_to_ns: 0,
+        real_time_told_ns: 0,
+        real_time_ran_ns: 0,
+        real_time_pid_tgid: 0,
+        real_time_comm: [0; 2],
+        real_time_sched: 0,
         vectors: [Vector::ZERO; VECTORS],
     };
 }
@@ -256,7 +286,7 @@ const _: () = {
     assert!(offset_of!(Vector, delay_max_ns) == 48);
     assert!(offset_of!(Vector, hist) == 64);
     assert!(offset_of!(Vector, delay_hist) == 320);
-    assert!(size_of::<Cpu>() == 6080 && align_of::<Cpu>() == 64);
+    assert!(size_of::<Cpu>() == 6144 && align_of::<Cpu>() == 64);
     assert!(offset_of!(Cpu, epoch) == 0);
     assert!(offset_of!(Cpu, raises) == 8);
     assert!(offset_of!(Cpu, hardirq_depth) == 16);
@@ -292,7 +322,15 @@ const _: () = {
     assert!(offset_of!(Cpu, idle_ns) == 280);
     assert!(offset_of!(Cpu, oldest_vector) == 288);
     assert!(offset_of!(Cpu, clock_behind_ns) == 296);
-    assert!(offset_of!(Cpu, vectors) == 320);
+    assert!(offset_of!(Cpu, ordinary_ns) == 304);
+    assert!(offset_of!(Cpu, real_time_from_ns) == 312);
+    assert!(offset_of!(Cpu, real_time_to_ns) == 320);
+    assert!(offset_of!(Cpu, real_time_told_ns) == 328);
+    assert!(offset_of!(Cpu, real_time_ran_ns) == 336);
+    assert!(offset_of!(Cpu, real_time_pid_tgid) == 344);
+    assert!(offset_of!(Cpu, real_time_comm) == 352);
+    assert!(offset_of!(Cpu, real_time_sched) == 368);
+    assert!(offset_of!(Cpu, vectors) == 384);
 };
 
 /// The histogram bucket of a duration in nanoseconds: `floor(log2(ns))`, between 0 and 31.

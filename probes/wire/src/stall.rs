@@ -12,7 +12,7 @@ use core::mem::{align_of, offset_of, size_of};
 pub const SAMPLES_MAP: &str = "SAMPLES";
 /// Name of the ring buffer of [`StallEvent`]s.
 pub const STALLS_MAP: &str = "STALLS";
-/// Bytes of that ring buffer: about 2,700 events.
+/// Bytes of that ring buffer: about 2,500 events.
 pub const STALLS_BYTES: u32 = 256 * 1024;
 /// Global that holds how many samples each CPU's ring has; a power of two.
 pub const SAMPLE_SLOTS: &str = "SAMPLE_SLOTS";
@@ -44,6 +44,10 @@ pub mod kind {
     /// No stall: the handler that ended an event of kind [`PENDING`] has finished. `start_ns` is
     /// its entry, which equals the `end_ns` of that event.
     pub const DRAINED: u64 = 6;
+    /// A task was runnable but did not run, while real-time tasks of higher priority kept its CPU.
+    /// From when on it was so, by the run queue's clock, to when the last of them left the CPU: told
+    /// when the one that waited runs, which may be later.
+    pub const REAL_TIME: u64 = 7;
 }
 
 /// The thresholds in ns, as the names of the object's read-only globals; `u64::MAX` switches a kind
@@ -61,6 +65,8 @@ pub mod threshold {
     pub const IRQS_OFF: &str = "IRQS_OFF_NS";
     /// Kind 5.
     pub const RESCHED: &str = "RESCHED_NS";
+    /// Kind 7.
+    pub const REAL_TIME: &str = "REAL_TIME_NS";
 }
 
 /// Bits of [`StackSample::flags`].
@@ -141,14 +147,18 @@ pub struct StallEvent {
     /// When it ended.
     pub end_ns: u64,
     /// The task of [`kind::RESCHED`] and [`kind::IRQS_OFF`] that held the CPU; of
-    /// [`kind::KSOFTIRQD`] the one switched out; else the one current at the end.
+    /// [`kind::KSOFTIRQD`] the one switched out; of [`kind::REAL_TIME`] the real-time task that ran
+    /// longest in one go; else the one current at the end.
     pub pid_tgid: u64,
     /// That task's comm.
     pub comm: [u64; 2],
-    /// The task that got the CPU ([`kind::RESCHED`]: pid only), or [`NONE`].
+    /// The task that got the CPU ([`kind::RESCHED`], [`kind::REAL_TIME`]: pid only), or [`NONE`].
     pub next_pid: u64,
     /// Number of the newest sample of this CPU when the event was sent.
     pub sample: u64,
+    /// How the task of [`kind::REAL_TIME`] was scheduled: `task_struct.policy` in the upper half,
+    /// `task_struct.prio` in the lower one. Else [`NONE`].
+    pub sched: u64,
 }
 
 impl StackSample {
@@ -174,6 +184,6 @@ impl StackSample {
 const _: () = {
     assert!(size_of::<StackSample>() == 640 && align_of::<StackSample>() == 64);
     assert!(offset_of!(StackSample, stack) == 104 && offset_of!(StackSample, user) == 520);
-    assert!(size_of::<StallEvent>() == 88 && align_of::<StallEvent>() == 8);
-    assert!(offset_of!(StallEvent, sample) == 80);
+    assert!(size_of::<StallEvent>() == 96 && align_of::<StallEvent>() == 8);
+    assert!(offset_of!(StallEvent, sample) == 80 && offset_of!(StallEvent, sched) == 88);
 };

@@ -86,7 +86,8 @@ fn replace(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use stalltop_model::sample::{
-        CpuSample, Culprit, Drained, ProgramHealth, Seen, Stall, StallKind, StallWatch, Vector,
+        CpuSample, Culprit, Drained, ProgramHealth, Sched, Seen, Stall, StallKind, StallWatch,
+        Vector,
     };
     use stalltop_model::{Frame, Reading, Sample};
 
@@ -157,6 +158,10 @@ mod tests {
             culprit: Reading::Value(Culprit {
                 vector: Some(Vector::NetRx),
                 syscall: Some("read".into()),
+                sched: Some(Sched {
+                    policy: "SCHED_FIFO".into(),
+                    priority: Some(50),
+                }),
                 lock: Some("rwsem_down_read_slowpath".into()),
                 file: Some("/proc/slabinfo".into()),
                 user_stack: Reading::Value(vec!["main".into()]),

@@ -72,6 +72,7 @@ impl ValueEnum for Kind {
             Self::Stall(Injector::Ksoftirqd),
             Self::Stall(Injector::IrqsOff),
             Self::Stall(Injector::NoResched),
+            Self::Stall(Injector::RealTime),
             Self::Zombies,
         ]
     }

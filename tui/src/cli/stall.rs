@@ -7,7 +7,14 @@ use stalltop_collectors::stalls::{Ask, Asked, LEAST, MOST, SampleMode};
 use stalltop_model::sample::StallKind;
 
 /// The kinds as they are written, in the order of [`StallKind::ALL`].
-const KINDS: [&str; 5] = ["pending", "handler", "ksoftirqd", "irqs-off", "no-resched"];
+const KINDS: [&str; StallKind::ALL.len()] = [
+    "pending",
+    "handler",
+    "ksoftirqd",
+    "irqs-off",
+    "no-resched",
+    "real-time",
+];
 
 /// One `[KIND=]TIME`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,11 +115,12 @@ mod tests {
         };
         assert_eq!(asked(&[]), Asked::default());
         let all = asked(&["--stall", "7ms"]);
-        assert_eq!((all.all, all.kinds), (from(7), [None; 5]));
+        assert_eq!((all.all, all.kinds), (from(7), [None; 6]));
         assert_eq!(all.words, "--stall 7ms");
         let some = asked(&["--stall", "handler=20ms,irqs-off=off", "--stall", "1s"]);
         assert_eq!(some.all, from(1_000));
-        assert_eq!(some.kinds, [None, from(20), None, Some(Ask::Off), None]);
+        let off = Some(Ask::Off);
+        assert_eq!(some.kinds, [None, from(20), None, off, None, None]);
         assert_eq!(some.words, "--stall handler=20ms,irqs-off=off,1s");
         assert_eq!(asked(&["--stall", "1ms,2ms"]).all, from(2));
     }
@@ -123,7 +131,7 @@ mod tests {
         assert_eq!(
             error("hardirq=5ms"),
             "no kind of stall is called hardirq: \
-             there are pending, handler, ksoftirqd, irqs-off, no-resched"
+             there are pending, handler, ksoftirqd, irqs-off, no-resched, real-time"
         );
         for text in ["0ms", "999us", "pending=10001ms", "1h"] {
             assert_eq!(error(text), "a stall is 1ms to 10s long", "{text}");

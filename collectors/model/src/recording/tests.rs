@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::sample::{
-    CpuSample, Culprit, Host, Sample, Seen, SoftirqTiming, Stall, StallKind, Vector,
+    CpuSample, Culprit, Host, Sample, Seen, SoftirqTiming, Stall, StallKind, StallWatch, Vector,
 };
-use crate::{Name, Reading};
+use crate::{Name, Reading, Reason};
 
 fn header() -> Header {
     Header {
@@ -248,6 +248,21 @@ fn stall(id: u64, samples: u64) -> Stall {
         ],
         ..Stall::default()
     }
+}
+
+#[test]
+fn a_recording_from_before_a_kind_of_stall_was_known_says_that_it_was_not_recorded() {
+    let mut watch = serde_json::to_value(StallWatch {
+        kinds: StallKind::ALL.map(|kind| Reading::Value(kind as u64)),
+        symbols: Reading::Value(()),
+        ..StallWatch::default()
+    })
+    .unwrap();
+    watch["kinds"].as_array_mut().unwrap().pop();
+    let old: StallWatch = serde_json::from_value(watch).unwrap();
+    let [known @ .., new] = old.kinds;
+    assert_eq!(known, [0, 1, 2, 3, 4].map(Reading::Value));
+    assert_eq!(new, Reading::Off(Reason::NotRecorded));
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Findings on stalls, from those of the last minute.
 //!
-//! Paused virtual CPUs and stalls of our own making never count. Two rules share the stalls:
-//! those in which one process read statistics of the kernel are [`statistics`]'s, all others
+//! Paused virtual CPUs and stalls of our own making never count. Three rules share the stalls:
+//! those in which one process read statistics of the kernel are [`statistics`]'s, those in which
+//! one process's real-time tasks kept others waiting [`real_time`]'s, and all others
 //! [`concentrated`]'s.
 
 mod evidence;
+mod real_time;
 mod statistic;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use crate::model::stalls::{counts, held};
 use crate::name::printable;
 use crate::sample::{Pause, Stall, StallKind, Vector};
 use crate::units::Duration;
+pub(super) use real_time::real_time;
 pub(crate) use statistic::{Reader, Statistic, reader, statistic_of};
 pub(super) use statistic::{caches_dropped, reads_of_memory_stat, statistics};
 
@@ -122,10 +125,12 @@ fn majority<T: PartialEq>(values: impl Iterator<Item = T> + Clone) -> Option<(T,
 
 /// Stalls that have one CPU, culprit, vector or handler in common, or none at all.
 pub(super) fn concentrated(model: &Model) -> Option<Finding> {
-    // What the other rule tells is not told twice.
-    let told = model.reader();
+    // What the other rules tell is not told twice.
+    let (told, hog) = (model.reader(), real_time::hog(model));
+    let hog = hog.as_ref();
     let stalls = recent(model)
         .filter(move |s| told.is_none_or(|reader| !reader.did(s)))
+        .filter(move |(s, _)| hog.is_none_or(|hog| !hog.did(s)))
         .map(|(stall, _)| stall);
     let harm = Harm::of(model, stalls.clone());
     if !harm.is_incident() {
@@ -257,6 +262,7 @@ fn what(kind: Option<StallKind>, vector: Option<Vector>) -> Option<String> {
         (StallKind::KsoftirqdWaiting, _) => "ksoftirqd did not get the CPU".to_owned(),
         (StallKind::InterruptsOff, _) => "interrupts off".to_owned(),
         (StallKind::NoReschedule, _) => "no reschedule".to_owned(),
+        (StallKind::RealTime, _) => "real-time tasks kept the CPU".to_owned(),
     })
 }
 

@@ -1,8 +1,11 @@
 //! Stalls: who held a CPU, for how long, and what it was doing.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{LATEST_NS, LATEST_WALL_NS, Owner, Vector};
+use crate::name::printable;
 use crate::{Name, Reading, bounded};
 
 /// Kinds of stalls.
@@ -22,16 +25,19 @@ pub enum StallKind {
     InterruptsOff,
     /// A task did not leave the CPU although a reschedule was requested.
     NoReschedule,
+    /// A task was runnable but did not run, while real-time tasks of higher priority kept its CPU.
+    RealTime,
 }
 
 impl StallKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::SoftirqPending,
         Self::SoftirqHandler,
         Self::KsoftirqdWaiting,
         Self::InterruptsOff,
         Self::NoReschedule,
+        Self::RealTime,
     ];
 
     /// A short name for a column.
@@ -42,6 +48,7 @@ impl StallKind {
             Self::KsoftirqdWaiting => "ksoftirqd",
             Self::InterruptsOff => "irqs off",
             Self::NoReschedule => "no resched",
+            Self::RealTime => "real-time",
         }
     }
 }
@@ -111,7 +118,8 @@ pub struct Stall {
     /// Who emptied the backlog afterwards: for [`StallKind::SoftirqPending`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drained: Option<Drained>,
-    /// The task that got the CPU at last: for [`StallKind::NoReschedule`].
+    /// The task that got the CPU at last: for [`StallKind::NoReschedule`] and
+    /// [`StallKind::RealTime`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waited: Option<Name>,
     /// Other CPUs that stalled at the same time for the same reason; this is the row that
@@ -150,6 +158,9 @@ pub struct Culprit {
     /// vector and not to the task that it interrupted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vector: Option<Vector>,
+    /// How it was scheduled: of a real-time task, for [`StallKind::RealTime`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sched: Option<Sched>,
     /// Its share of the window, 0 to 1.
     pub share: f32,
     /// Samples that say so, of all samples in the window.
@@ -176,6 +187,28 @@ pub struct Culprit {
     /// Its user stack after the fact, innermost first, or why there is none.
     #[serde(deserialize_with = "bounded::measured_some")]
     pub user_stack: Reading<Vec<Name>>,
+}
+
+/// How a task is scheduled (sched(7)).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sched {
+    /// `SCHED_FIFO`, `SCHED_RR`, `SCHED_DEADLINE`; another one where the task has its priority from
+    /// one that waits for it (priority inheritance).
+    pub policy: Name,
+    /// Its real-time priority, 1 to 99, as chrt(1) has it; none for `SCHED_DEADLINE`, which goes
+    /// before all of these.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u32>,
+}
+
+impl fmt::Display for Sched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&printable(&self.policy))?;
+        match self.priority {
+            Some(priority) => write!(f, " {priority}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// One sample of a stall's timeline.
@@ -216,7 +249,8 @@ pub struct Drained {
 pub struct StallWatch {
     /// From when on each kind is a stall, ns, in the order of [`StallKind::ALL`];
     /// or why that kind is not watched on this host.
-    pub kinds: [Reading<u64>; 5],
+    #[serde(deserialize_with = "kinds")]
+    pub kinds: [Reading<u64>; StallKind::ALL.len()],
     /// Where the thresholds come from: `--stall`, or the default for this machine.
     pub chosen: Name,
     /// Between two ticks of the scheduler, ns (`CONFIG_HZ`).
@@ -238,4 +272,13 @@ pub struct StallWatch {
     /// Whether kernel addresses can be named, or why not.
     #[serde(with = "crate::reason::works")]
     pub symbols: Reading<()>,
+}
+
+/// The thresholds of all kinds; a recording from before a kind was known lacks the last ones.
+fn kinds<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<[Reading<u64>; StallKind::ALL.len()], D::Error> {
+    let mut known = Vec::<Reading<u64>>::deserialize(from)?.into_iter();
+    let kinds = std::array::from_fn(|_| known.next().unwrap_or_else(Reading::not_recorded));
+    Ok(kinds)
 }

@@ -7,15 +7,13 @@
 //! thread's own clock tells how late it came to run.
 
 use std::io;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::time::Duration;
 
 use rustix::fs::Timespec;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::ClockId;
 
 use super::super::spin::{Place, Spinner};
-use super::super::trace::WAITER;
+use super::waiter::Waiter;
 use super::{Injected, Trouble, about, now_ns};
 use crate::sys::isolate;
 
@@ -30,34 +28,18 @@ const ATTEMPTS: u32 = 20;
 
 pub(super) struct NoResched {
     spinner: Spinner,
-    orders: Sender<u64>,
-    answers: Receiver<u64>,
+    waiter: Waiter,
 }
 
 impl NoResched {
     pub(super) fn new() -> io::Result<Self> {
         let spinner = Spinner::load(Place::RawTracepoint, "st_no_resched")
             .map_err(about("to load a tracepoint program"))?;
-        let (orders, incoming) = channel::<u64>();
-        let (outgoing, answers) = channel();
-        std::thread::Builder::new()
-            .name(WAITER.to_owned())
-            .spawn(move || {
-                // Without it a reschedule is asked for only where the scheduler finds it fair,
-                // which after a sleep it does.
-                let _ = isolate::first_in_first_out();
-                while let Ok(wake_ns) = incoming.recv() {
-                    sleep_until(wake_ns);
-                    if outgoing.send(now_ns()).is_err() {
-                        break;
-                    }
-                }
-            })?;
-        Ok(Self {
-            spinner,
-            orders,
-            answers,
-        })
+        // Without it a reschedule is asked for only where the scheduler finds it fair, which after a
+        // sleep it does.
+        let first = || isolate::first_in_first_out().unwrap_or(());
+        let waiter = Waiter::start(first, sleep_until)?;
+        Ok(Self { spinner, waiter })
     }
 }
 
@@ -74,31 +56,26 @@ impl Trouble for NoResched {
     fn make(&mut self, duration_ns: u64) -> io::Result<Option<Injected>> {
         for _ in 0..ATTEMPTS {
             let wake_ns = now_ns() + AHEAD_NS;
-            self.orders.send(wake_ns).map_err(|_| gone())?;
+            self.waiter.order(wake_ns)?;
             sleep_until(wake_ns - BEFORE_NS);
             let before_ns = wake_ns.saturating_sub(now_ns());
             if before_ns >= LEAST_BEFORE_NS {
                 return self.hold(wake_ns, before_ns + duration_ns).map(Some);
             }
             // On a busy CPU it came too late; once more.
-            self.answer()?;
+            self.waiter.answer()?;
         }
         Ok(None)
     }
 }
 
 impl NoResched {
-    fn answer(&self) -> io::Result<u64> {
-        let answer = self.answers.recv_timeout(Duration::from_secs(5));
-        answer.map_err(|_| gone())
-    }
-
     fn hold(&self, wake_ns: u64, for_ns: u64) -> io::Result<Injected> {
         self.spinner.arm(for_ns)?;
         self.spinner
             .run(Place::RawTracepoint)
             .map_err(about("BPF_PROG_TEST_RUN"))?;
-        let ran_ns = self.answer()?;
+        let ran_ns = self.waiter.answer()?;
         let held = self.spinner.held()?;
         let end_ns = ran_ns.max(held.map_or(0, |held| held.end_ns));
         let from_ns = held.map_or(wake_ns, |held| held.begin_ns);
@@ -109,8 +86,4 @@ impl NoResched {
             end_ns,
         })
     }
-}
-
-fn gone() -> io::Error {
-    io::Error::other("the second thread ended")
 }

@@ -6,7 +6,7 @@ use stalltop_probes::wire::stall::{StackSample, StallEvent, USER_FRAMES};
 
 use super::timeline::{Comms, Stacks};
 use super::window::{Span, View};
-use super::{Who, ids, vector};
+use super::{Who, ids, sched, vector};
 
 /// Who held the CPU: what the event itself says, else who stands for most of the window.
 pub(super) fn holder(kind: StallKind, event: &StallEvent, views: &[View]) -> Option<Who> {
@@ -26,8 +26,10 @@ pub(super) fn holder(kind: StallKind, event: &StallEvent, views: &[View]) -> Opt
     }
     match heaviest(sums) {
         Some((who, _)) => Some(who),
-        // No task can have come in between.
-        None if kind == StallKind::InterruptsOff => Some(Who::Task(pid)),
+        // No task can have come in between; of real-time tasks it is the one that ran longest.
+        None if matches!(kind, StallKind::InterruptsOff | StallKind::RealTime) => {
+            Some(Who::Task(pid))
+        }
         None => None,
     }
 }
@@ -56,6 +58,14 @@ impl Doing {
             seen = own().filter_map(stack).collect();
         }
         let total: u64 = own().map(|v| v.weight).sum();
+        let in_user = own().filter(|v| v.user()).map(|v| v.weight).sum::<u64>();
+        if in_user > 0 && in_user >= total / 4 * 3 {
+            // What it did in the kernel for the rest is not what kept it busy.
+            return Self {
+                user: true,
+                ..Self::default()
+            };
+        }
         let function = heaviest(sums(
             seen.iter()
                 .filter_map(|(s, w)| Some((s.function.clone()?, *w))),
@@ -79,7 +89,7 @@ impl Doing {
             waits,
             reopens,
             site,
-            user: own().next().is_some() && own().all(View::user),
+            user: false,
             stack: !seen.is_empty(),
         }
     }
@@ -116,6 +126,10 @@ pub(super) fn culprit(
         tgid,
         comm: name,
         vector,
+        sched: match who {
+            Who::Task(pid) if pid == ids(event.pid_tgid).0 => sched(event),
+            _ => None,
+        },
         share: (share as f32).clamp(0.0, 1.0),
         samples: (
             count(inside().filter(|v| v.who == who).count()),

@@ -90,6 +90,7 @@ fn event(kind: u64, start_ns: u64, end_ns: u64) -> StallEvent {
         comm: words("at the end"),
         next_pid: NONE,
         sample: 0,
+        sched: NONE,
     }
 }
 
@@ -277,6 +278,70 @@ fn a_task_that_does_not_leave_is_timed_from_when_it_was_asked_to() {
     let culprit = stall.culprit.value().unwrap();
     assert_eq!((culprit.pid, &*culprit.comm), (42, "reader"));
     assert_eq!(stall.waited.as_deref(), Some("waiter"));
+}
+
+#[test]
+fn a_real_time_task_that_keeps_the_cpu_is_told_with_its_priority() {
+    let kept = |policy: u64, prio: i32| StallEvent {
+        pid_tgid: 42 << 32 | 43,
+        comm: words("hog"),
+        next_pid: 50,
+        sched: policy << 32 | u64::from(prio as u32),
+        ..event(kind::REAL_TIME, 100 * MS, 1_050 * MS)
+    };
+    // Ten seconds of the sampler later the ring holds the last of them only.
+    let mut samples: Vec<_> = (0..100)
+        .map(|n| {
+            let mut s = sample(n + 700, (650 + n * 4) * MS, 43, "hog", "");
+            s.pid_tgid = 42 << 32 | 43;
+            s.flags |= flag::USER;
+            s.frames = NONE;
+            s.on_cpu_ns = 99 * MS;
+            s
+        })
+        .collect();
+    // A short visit to the kernel is not what it did.
+    samples[9] = StackSample {
+        on_cpu_ns: 99 * MS,
+        ..sample(709, samples[9].at_ns, 43, "hog", READ)
+    };
+    samples.push(sample(800, 1_052 * MS, 50, "waiter", ""));
+    let stall = told(&kept(1, 49), &samples).stall;
+    assert_eq!(
+        (stall.kind, stall.pause),
+        (StallKind::RealTime, Pause::Held)
+    );
+    assert_eq!((stall.least_ns, stall.most_ns), (950 * MS, 950 * MS));
+    assert_eq!(stall.waited.as_deref(), Some("waiter"));
+    let culprit = stall.culprit.value().unwrap();
+    assert_eq!((culprit.pid, &*culprit.comm), (43, "hog"));
+    assert_eq!(culprit.function.reason(), Some(&Reason::UserSpace));
+    assert!(culprit.share > 0.99, "{}", culprit.share);
+
+    // Without a single sample the event itself says who; the kernel says how it is scheduled.
+    for (policy, prio, says) in [
+        (1, 49, "SCHED_FIFO 50"),
+        (2, 98, "SCHED_RR 1"),
+        (1, 0, "SCHED_FIFO 99"),
+        (6, -1, "SCHED_DEADLINE"),
+        (0, 60, "SCHED_OTHER 39"),
+        (77, i32::MIN, "policy 77"),
+    ] {
+        let stall = told(&kept(policy, prio), &[]).stall;
+        let culprit = stall.culprit.value().unwrap();
+        assert_eq!((culprit.pid, culprit.tgid, &*culprit.comm), (43, 42, "hog"));
+        assert_eq!(culprit.sched.as_ref().unwrap().to_string(), says);
+    }
+    // Softirqs on top of it are not its own, and have no policy.
+    for s in &mut samples {
+        s.flags = flag::REGS | flag::IN_SOFTIRQ | 3 << flag::VECTOR_SHIFT;
+    }
+    let stall = told(&kept(1, 49), &samples).stall;
+    let culprit = stall.culprit.value().unwrap();
+    assert_eq!(
+        (culprit.vector, &culprit.sched),
+        (Some(Vector::NetRx), &None)
+    );
 }
 
 #[test]

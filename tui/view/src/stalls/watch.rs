@@ -27,7 +27,8 @@ fn by<T: PartialEq>(kinds: impl Iterator<Item = (StallKind, T)>) -> Vec<(String,
     out
 }
 
-/// `from 5.0 ms (default on bare metal)`.
+/// `from 5.0 ms; real-time from 100.0 ms (default on bare metal)`: what holds for most kinds goes
+/// without their names.
 pub(super) fn thresholds(watch: &StallWatch) -> String {
     let each = StallKind::ALL.into_iter().zip(&watch.kinds);
     let groups = by(each.filter_map(|(kind, from)| Some((kind, from.get()?))));
@@ -35,16 +36,19 @@ pub(super) fn thresholds(watch: &StallWatch) -> String {
         "" => String::new(),
         chosen => format!(" ({})", text::name(chosen, 60)),
     };
-    match &groups[..] {
-        [] => "nothing is watched".to_owned(),
-        [(_, ns)] => format!("from {}{chosen}", text::duration(*ns)),
-        several => {
-            let parts: Vec<String> = several
-                .iter()
-                .map(|(kinds, ns)| format!("{kinds} from {}", text::duration(*ns)))
-                .collect();
-            format!("{}{chosen}", parts.join("; "))
+    let of = |ns: u64| watch.kinds.iter().filter(|k| k.get() == Some(ns)).count();
+    let all = watch.kinds.iter().filter_map(Reading::get).count();
+    let mut parts = Vec::new();
+    for (kinds, ns) in &groups {
+        let from = format!("from {}", text::duration(*ns));
+        match of(*ns) * 2 > all {
+            true => parts.insert(0, from),
+            false => parts.push(format!("{kinds} {from}")),
         }
+    }
+    match &parts[..] {
+        [] => "nothing is watched".to_owned(),
+        parts => format!("{}{chosen}", parts.join("; ")),
     }
 }
 

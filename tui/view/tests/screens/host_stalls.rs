@@ -38,6 +38,7 @@ pub(crate) fn watch(kind: Kind, told: u64) -> Reading<StallWatch> {
             Reading::Off(Reason::NoTracepoint {
                 name: "sched:sched_set_need_resched_tp".into(),
             }),
+            Reading::Value(100 * MS),
         ],
         chosen: "default on bare metal".into(),
         tick_ns: 4 * MS,

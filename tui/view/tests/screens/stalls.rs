@@ -1,7 +1,7 @@
 //! The pane of stalls, what the Overview and Cores say of them, and the heat map.
 
 use stalltop_model::model::stalls::counts;
-use stalltop_model::sample::{Stall, StallKind, StallWatch};
+use stalltop_model::sample::{Culprit, Sched, Stall, StallKind, StallWatch};
 use stalltop_model::{Frame, Model, Reading, Reason};
 use stalltop_view::{Depth, Effect, Mouse, MouseKind, Msg, THEMES, Wants};
 
@@ -230,6 +230,49 @@ fn an_estimate_below_the_threshold_is_marked_and_explained() {
         detail.contains("(at least 2.0 ms, at most 6.0 ms: told as it may have been 5.0 ms)"),
         "{detail}"
     );
+}
+
+#[test]
+fn a_real_time_task_is_named_with_its_priority() {
+    let mut screen = Screen::new(Kind::calm(4), 120, 40);
+    for id in 1..=3 {
+        let now = screen.model.now();
+        let stall = Stall {
+            id,
+            at_ns: now.at_ns - (3 - id) * 1_000 * MS,
+            wall_ns: now.wall_ns - (3 - id) * 1_000 * MS,
+            cpu: 1,
+            kind: StallKind::RealTime,
+            delay_ns: 950 * MS,
+            least_ns: 950 * MS,
+            most_ns: 950 * MS,
+            culprit: Reading::Value(Culprit {
+                pid: 1234,
+                tgid: 1234,
+                comm: "rt-hog".into(),
+                sched: Some(Sched {
+                    policy: "SCHED_FIFO".into(),
+                    priority: Some(50),
+                }),
+                share: 1.0,
+                function: Reading::Off(Reason::UserSpace),
+                ..Culprit::default()
+            }),
+            waited: Some("kworker/1:2".into()),
+            ..Stall::default()
+        };
+        screen.model.apply(&mut Frame::Stall(Box::new(stall)));
+    }
+    let rows = screen.keys("3").text();
+    assert!(rows.contains("real-time from 100.0 ms"), "{rows}");
+    assert!(rows.contains("1 real-time "), "{rows}");
+    let detail = screen.keys("enter").text();
+    for part in [
+        "real-time tasks kept the cpu for 950.0 ms; kworker/1:2 waited, from ",
+        "rt-hog[1234] SCHED_FIFO 50 · in user space · 100 % of the time",
+    ] {
+        assert!(detail.contains(part), "{detail}");
+    }
 }
 
 #[test]

@@ -91,6 +91,28 @@ pub(super) fn worst(stall: &Stall) -> Vec<String> {
     lines
 }
 
+/// Who it is: `it is cadvisor[10436] of pod x`.
+pub(super) fn process<'a>(
+    stalls: &(impl DoubleEndedIterator<Item = &'a Arc<Stall>> + Clone),
+) -> String {
+    let culprits = stalls.clone().filter_map(|s| s.culprit.value());
+    let mut tgids: Vec<u32> = culprits.clone().map(|c| c.tgid).collect();
+    tgids.sort_unstable();
+    tgids.dedup();
+    let Some(newest) = culprits.clone().next_back() else {
+        return String::new();
+    };
+    let cgroup = match (newest.owner.value(), newest.cgroup.value()) {
+        (Some(owner), _) if owner.kind != OwnerKind::Root => String::new(),
+        (_, Some(path)) => format!(", cgroup {}", printable(path)),
+        (_, None) => String::new(),
+    };
+    match tgids.len() {
+        0 | 1 => format!("it is {}{cgroup}", who(newest)),
+        n => format!("{n} processes of that name, the newest {}", who(newest)),
+    }
+}
+
 /// `cadvisor[10436] of pod x`.
 pub(super) fn who(culprit: &Culprit) -> String {
     let mut name = printable(&culprit.comm).into_owned();

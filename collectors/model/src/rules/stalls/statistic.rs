@@ -10,7 +10,7 @@ use crate::change::caches;
 use crate::model::Model;
 use crate::model::verdict::StallVerdict;
 use crate::name::printable;
-use crate::sample::{OwnerKind, Stall};
+use crate::sample::Stall;
 use crate::units::{Count, Duration};
 
 /// Statistics of the kernel that may take long to read, by the functions that print them.
@@ -228,7 +228,7 @@ pub(in super::super) fn statistics(model: &Model) -> Option<Finding> {
         sentence += &format!("; {} zombie cgroups", Count(count));
     }
 
-    let mut evidence = vec![process(&stalls)];
+    let mut evidence = vec![evidence::process(&stalls)];
     evidence.extend(others_there(model, &stalls, &harm));
     evidence.extend(evidence::lines(model, &stalls, &harm));
     evidence.extend(evidence::worst(worst));
@@ -279,29 +279,6 @@ fn confidence<'a>(
         (_, true) | (false, _) => Confidence::Low,
         (true, false) if statistic.of_memory_cgroups && !by_zombies => Confidence::Medium,
         (true, false) => Confidence::High,
-    }
-}
-
-/// Who it is, and how long it held CPUs.
-fn process<'a>(stalls: &(impl DoubleEndedIterator<Item = &'a Arc<Stall>> + Clone)) -> String {
-    let culprits = stalls.clone().filter_map(|s| s.culprit.value());
-    let mut tgids: Vec<u32> = culprits.clone().map(|c| c.tgid).collect();
-    tgids.sort_unstable();
-    tgids.dedup();
-    let Some(newest) = culprits.clone().next_back() else {
-        return String::new();
-    };
-    let cgroup = match (newest.owner.value(), newest.cgroup.value()) {
-        (Some(owner), _) if owner.kind != OwnerKind::Root => String::new(),
-        (_, Some(path)) => format!(", cgroup {}", printable(path)),
-        (_, None) => String::new(),
-    };
-    match tgids.len() {
-        0 | 1 => format!("it is {}{cgroup}", evidence::who(newest)),
-        n => format!(
-            "{n} processes of that name, the newest {}",
-            evidence::who(newest)
-        ),
     }
 }
 

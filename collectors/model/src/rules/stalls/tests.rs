@@ -1,3 +1,5 @@
+mod real_time;
+
 use std::sync::Arc;
 
 use super::super::{RULES, check_all};
@@ -94,7 +96,10 @@ impl Case {
         }
         if self.watched {
             sample.stalls = Reading::Value(StallWatch {
-                kinds: std::array::from_fn(|_| Reading::Value(10 * MS)),
+                kinds: StallKind::ALL.map(|kind| match kind {
+                    StallKind::RealTime => Reading::Value(100 * MS),
+                    _ => Reading::Value(10 * MS),
+                }),
                 lost: self.lost,
                 ..StallWatch::default()
             });

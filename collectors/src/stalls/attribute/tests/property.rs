@@ -45,7 +45,7 @@ proptest! {
     #[test]
     fn nothing_the_kernel_writes_panics(
         samples in proptest::collection::vec(any_sample(), 0..40),
-        kind in 0u64..8,
+        kind in 0u64..9,
         vector in prop_oneof![0u64..12, Just(NONE)],
         start in prop_oneof![8 => 95 * MS..125 * MS, 1 => any::<u64>()],
         earliest in prop_oneof![8 => 95 * MS..125 * MS, 1 => any::<u64>()],

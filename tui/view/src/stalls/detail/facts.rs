@@ -3,7 +3,7 @@
 use stalltop_model::model::stalls::Filter;
 use stalltop_model::rules::WINDOW_NS;
 use stalltop_model::sample::{Culprit, Pause, Sampling, Stall, StallKind};
-use stalltop_model::{Reading, printable};
+use stalltop_model::{Reading, Reason, printable};
 
 use crate::action::{ActionId, Context};
 use crate::cores::delay_role;
@@ -54,17 +54,16 @@ pub(super) fn sentence(stall: &Stall, from_ns: Option<u64>) -> Vec<Part> {
             String::new(),
             format!("from {begin} to {end}"),
         ),
-        (StallKind::NoReschedule, _) => {
-            let waited = match &stall.waited {
-                Some(comm) => format!("; {} waited", text::name(comm, 24)),
-                None => String::new(),
-            };
-            (
-                "a task kept the cpu for ".to_owned(),
-                format!(" although it was to leave it{waited}"),
-                format!("from {begin} to {end}"),
-            )
-        }
+        (StallKind::NoReschedule, _) => (
+            "a task kept the cpu for ".to_owned(),
+            format!(" although it was to leave it{}", waited(stall)),
+            format!("from {begin} to {end}"),
+        ),
+        (StallKind::RealTime, _) => (
+            "real-time tasks kept the cpu for ".to_owned(),
+            waited(stall),
+            format!("from {begin} to {end}"),
+        ),
     };
     let mut out = vec![plain(before), delay, plain(after)];
     let exact = stall.least_ns == stall.most_ns
@@ -90,6 +89,14 @@ pub(super) fn sentence(stall: &Stall, from_ns: Option<u64>) -> Vec<Part> {
     out
 }
 
+/// `; bash waited`: who got the CPU at last.
+fn waited(stall: &Stall) -> String {
+    match &stall.waited {
+        Some(comm) => format!("; {} waited", text::name(comm, 24)),
+        None => String::new(),
+    }
+}
+
 /// Who held the CPU, where, and what else is known of it.
 pub(super) fn held_by(out: &mut Page, stall: &Stall) {
     let culprit = match stall.culprit.as_ref() {
@@ -103,6 +110,12 @@ pub(super) fn held_by(out: &mut Page, stall: &Stall) {
     if culprit.tgid != culprit.pid && culprit.tgid != 0 {
         who.push((format!(" process {}", culprit.tgid), Role::Dim));
     }
+    if let Some(sched) = &culprit.sched {
+        who.push((
+            format!(" {}", text::name(&sched.to_string(), 40)),
+            Role::Warning,
+        ));
+    }
     if let Ok(owner) = culprit.owner.as_ref() {
         who.push((format!(" · {}", text::name(&owner.name, 80)), Role::Text));
     }
@@ -110,9 +123,13 @@ pub(super) fn held_by(out: &mut Page, stall: &Stall) {
     if let Some(syscall) = &culprit.syscall {
         who.push((format!(" in {}(2)", text::name(syscall, 30)), Role::Text));
     }
-    if let Some(function) = culprit.function.value() {
-        who.push((" in".to_owned(), Role::Text));
-        who.push((format!(" {}", text::name(function, 120)), Role::Warning));
+    match culprit.function.as_ref() {
+        Ok(function) => {
+            who.push((" in".to_owned(), Role::Text));
+            who.push((format!(" {}", text::name(function, 120)), Role::Warning));
+        }
+        Err(Reason::UserSpace) => who.push((" in user space".to_owned(), Role::Text)),
+        Err(_) => {}
     }
     let (of, all) = culprit.samples;
     let lost = match stall.lost {
