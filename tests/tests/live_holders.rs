@@ -100,45 +100,67 @@ fn cpu() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// Seconds of a measurement.
+const SECONDS: u32 = 30;
+
+fn holder(what: &str) -> tool::Tool {
+    tool::Tool::start(env!("CARGO_BIN_EXE_bpf-holder"), &[what])
+}
+
+/// CPU time of so many seconds, a round each, and of the longest round; with `churn` a program comes
+/// or goes each second.
+fn rounds(collector: &mut TracingCollector, seconds: u32, churn: bool) -> (Duration, Duration) {
+    let (mut all, mut longest, mut held) = (Duration::ZERO, Duration::ZERO, None);
+    for second in 0..seconds {
+        if churn {
+            held = None;
+        }
+        if churn && second % 2 == 0 {
+            held = Some(holder("raw_tracepoint:task_rename"));
+        }
+        let before = cpu();
+        collector.scan();
+        let took = cpu() - before;
+        (all, longest) = (all + took, longest.max(took));
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    drop(held);
+    (all, longest)
+}
+
+/// What 5,000 programs cost whoever looks at the pane Tracing.
+#[test]
+#[ignore = "a measurement"]
+fn five_thousand_programs_cost_what_the_schedule_says() {
+    require!(need::root());
+    require!(need::tracepoint("task:task_rename"));
+    let tool = holder("many_programs:5000");
+    let mut collector = TracingCollector::new(&Env::live());
+    collector.want(true);
+    rounds(&mut collector, 5, false);
+    for churn in [false, true] {
+        let (all, longest) = rounds(&mut collector, SECONDS, churn);
+        let ms = all.as_secs_f64() * 1e3 / f64::from(SECONDS);
+        println!("churn {churn}: {ms:.2} ms a second, {longest:?} at most for a round");
+    }
+    drop(tool);
+}
+
 /// What 2,000 processes cost whoever looks at the pane Tracing: its rounds with them and without, as
 /// the host is, and as programs come and go each second. And how soon a new program has its holder.
 #[test]
 #[ignore = "a measurement"]
 fn holders_of_two_thousand_processes_cost_two_milliseconds_a_second() {
-    const SECONDS: u32 = 30;
     require!(need::root());
     require!(need::tracepoint("task:task_rename"));
-    let holder = || {
-        let program = env!("CARGO_BIN_EXE_bpf-holder");
-        tool::Tool::start(program, &["raw_tracepoint:task_rename"])
-    };
     let mut collector = TracingCollector::new(&Env::live());
     collector.want(true);
-    // CPU time of so many seconds, and of the longest round.
-    let mut rounds = |seconds: u32, churn: bool| {
-        let (mut all, mut longest, mut held) = (Duration::ZERO, Duration::ZERO, None);
-        for second in 0..seconds {
-            if churn {
-                held = None;
-            }
-            if churn && second % 2 == 0 {
-                held = Some(holder());
-            }
-            let before = cpu();
-            collector.scan();
-            let took = cpu() - before;
-            (all, longest) = (all + took, longest.max(took));
-            std::thread::sleep(Duration::from_secs(1));
-        }
-        drop(held);
-        (all, longest)
-    };
     // The first look comes with the walk over all events.
-    rounds(5, false);
-    let without = [false, true].map(|churn| rounds(SECONDS, churn));
+    rounds(&mut collector, 5, false);
+    let without = [false, true].map(|churn| rounds(&mut collector, SECONDS, churn));
     let sleepers = Sleepers::new(2_000, 25);
     for (churn, (without, _)) in [false, true].into_iter().zip(without) {
-        let (with, longest) = rounds(SECONDS, churn);
+        let (with, longest) = rounds(&mut collector, SECONDS, churn);
         let name = if churn {
             "a program comes or goes each second"
         } else {
@@ -155,8 +177,8 @@ fn holders_of_two_thousand_processes_cost_two_milliseconds_a_second() {
         assert!(with.saturating_sub(without) <= most, "{name}");
     }
     // A program that comes now has its holder at once.
-    rounds(40, false);
-    let tool = holder();
+    rounds(&mut collector, 40, false);
+    let tool = holder("raw_tracepoint:task_rename");
     let come = Instant::now();
     let pid = tool.pid();
     let found = loop {
