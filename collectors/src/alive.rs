@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::thread;
 
 thread_local! {
-    static TOLD_OF: Cell<bool> = const { Cell::new(false) };
+    /// How many tell.
+    static TOLD_OF: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether a panic of this thread is told of by the collector that it belongs to: others go on
 /// without it.
 pub fn is_told_of() -> bool {
-    TOLD_OF.get()
+    TOLD_OF.get() > 0
 }
 
 /// Where a thread ends that should not, says so: what it published last would be taken for the
@@ -20,14 +21,14 @@ pub(crate) struct Alive<F: FnMut()>(F);
 impl<F: FnMut()> Alive<F> {
     /// For this thread, until it is dropped.
     pub(crate) fn new(tell: F) -> Self {
-        TOLD_OF.set(true);
+        TOLD_OF.set(TOLD_OF.get() + 1);
         Self(tell)
     }
 }
 
 impl<F: FnMut()> Drop for Alive<F> {
     fn drop(&mut self) {
-        TOLD_OF.set(false);
+        TOLD_OF.set(TOLD_OF.get() - 1);
         if thread::panicking() {
             (self.0)();
         }
@@ -42,6 +43,9 @@ mod tests {
     fn a_thread_is_told_of_while_somebody_tells() {
         assert!(!is_told_of());
         let alive = Alive::new(|| panic!("it does not panic"));
+        assert!(is_told_of());
+        // Loading is told of by itself, within the thread that goes on after it.
+        drop(Alive::new(|| panic!("it does not panic")));
         assert!(is_told_of());
         drop(alive);
         assert!(!is_told_of());
