@@ -3,7 +3,7 @@
 use ratatui::buffer::Buffer;
 use ratatui::layout::Rect;
 use stalltop_model::change::{ChangeError, Failure, OpenMode, Plan, Request, UndoClass, Write};
-use stalltop_model::printable;
+use stalltop_model::{escaped, printable};
 
 use crate::action::{ActionId, Context};
 use crate::chrome;
@@ -184,7 +184,7 @@ fn question(
 ) -> Vec<(String, Role)> {
     let mut lines = vec![(String::new(), Role::Text)];
     lines.push(match plan.undo {
-        _ if matches!(plan.request, Request::Undo { .. }) => {
+        _ if plan.puts_back() => {
             (
                 "puts back what was there; to go back, switch it again".into(),
                 Role::Text,
@@ -279,8 +279,8 @@ fn failed(request: &Request, failure: &Failure) -> Vec<(String, Role)> {
                 lines.push((String::new(), Role::Text));
                 lines.push((what.into(), Role::Dim));
             }
-            let command = |w: &Write| format!("  {}", printable(&w.command()));
-            lines.extend(writes.iter().map(|w| (command(w), Role::DialogCode)));
+            let commands = writes.iter().flat_map(Write::commands);
+            lines.extend(commands.map(|c| (format!("  {}", escaped(&c)), Role::DialogCode)));
         }
     }
     lines
@@ -316,19 +316,17 @@ fn describe(request: &Request) -> String {
 /// Commands, before and after, notes, what is left.
 fn plan_lines(plan: &Plan, width: usize) -> Vec<(String, Role)> {
     let mut lines = Vec::new();
-    let commands: Vec<String> = plan
-        .writes
-        .iter()
-        .map(|w| printable(&w.command()).into_owned())
-        .collect();
+    // What is confirmed is shown in full.
+    let commands: Vec<Vec<String>> = plan.writes.iter().map(Write::commands).collect();
     let longest = commands
         .iter()
+        .flatten()
         .map(|c| text::width(c))
         .max()
         .unwrap_or(0)
         // Room for the arrow with short values on either side.
         .min(width.saturating_sub(12));
-    for (write, command) in plan.writes.iter().zip(commands) {
+    for (write, commands) in plan.writes.iter().zip(commands) {
         let value = |v: &Option<stalltop_model::Name>| match v {
             None => "?".to_owned(),
             Some(v) if v.is_empty() => "(nothing)".to_owned(),
@@ -340,13 +338,18 @@ fn plan_lines(plan: &Plan, width: usize) -> Vec<(String, Role)> {
             }
             (_, before, after) => format!("{} → {}", value(before), value(after)),
         };
-        lines.push((
-            format!(
-                "{}   {change}",
-                text::left(&command, longest.max(text::width(&command)))
-            ),
-            Role::DialogCode,
-        ));
+        let last = commands.len().saturating_sub(1);
+        for (n, command) in commands.iter().enumerate() {
+            let command = escaped(command);
+            let line = match n == last {
+                true => {
+                    let wide = longest.max(text::width(&command));
+                    format!("{}   {change}", text::left(&command, wide))
+                }
+                false => command.into_owned(),
+            };
+            lines.push((line, Role::DialogCode));
+        }
     }
     for note in &plan.notes {
         lines.push((format!("  · {}", printable(note)), Role::Text));

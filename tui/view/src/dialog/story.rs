@@ -1,7 +1,7 @@
 //! A change that was made, and what came of it.
 
 use stalltop_model::change::{Outcome, UndoClass};
-use stalltop_model::{Model, printable};
+use stalltop_model::{Model, escaped, printable};
 
 use super::report;
 use crate::{job, text};
@@ -34,7 +34,8 @@ pub(super) fn of(model: &Model, change: u64) -> Vec<String> {
     }
     out.push(String::new());
     for write in &entry.plan.writes {
-        out.push(format!("  {}", printable(&write.command())));
+        let commands = write.commands();
+        out.extend(commands.iter().map(|c| format!("  {}", escaped(c))));
     }
     if entry.plan.undo == UndoClass::Never && entry.undoes.is_none() {
         out.push("cannot be undone".into());
