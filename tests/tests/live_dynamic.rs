@@ -116,6 +116,7 @@ fn a_removed_dynamic_event_comes_back_as_it_was() {
     one.append(&trigger, "traceoff:7 if arg == 1").unwrap();
     one.append(&trigger, "stacktrace").unwrap();
     one.write(&enable, "1");
+    two.write(&filter, "arg == 42");
     two.write(&enable, "1");
     let state = || {
         let of = |i: &Instance| [&enable, &filter, &trigger].map(|f| i.read(f));
@@ -125,8 +126,8 @@ fn a_removed_dynamic_event_comes_back_as_it_was() {
     assert_eq!(before.1[0], "1*");
     let bench = Bench::new();
     let plan = bench.plan(&remove(&event.selector())).unwrap();
-    // Two triggers, one filter, two switches, and the event itself.
-    assert_eq!(plan.writes.len(), 6);
+    // Two triggers, two filters, two switches, and the event itself.
+    assert_eq!(plan.writes.len(), 7);
     bench.apply(&plan).unwrap();
     assert_eq!(event.definition(), "");
     let hint = bench.plan(&off(&event.selector())).unwrap_err().to_string();

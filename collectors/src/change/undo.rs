@@ -264,9 +264,13 @@ impl Draft<'_> {
     fn check_kept(&mut self, write: &mut Write) -> Result<(), ChangeError> {
         for kept in &mut write.kept {
             let target = classify(self.env, &kept.path).unwrap_or(Target::Filter);
-            let found = target
-                .read(self.env, &kept.path, None)
-                .unwrap_or_else(|e| format!("({e})"));
+            // The same change may have taken the filter away: by then it is put back.
+            let found = match self.will_read.get(&(kept.path.clone(), None)) {
+                Some(value) => value.to_string(),
+                None => target
+                    .read(self.env, &kept.path, None)
+                    .unwrap_or_else(|e| format!("({e})")),
+            };
             if target.same(&found, &kept.value) {
                 continue;
             }
