@@ -122,8 +122,10 @@ mod tests {
     #[test]
     fn waiting_for_real_time_tasks_is_no_stall_at_once_unless_it_is_named() {
         let of = |all, real_time| {
-            let mut asked = Asked::default();
-            asked.all = Some(all);
+            let mut asked = Asked {
+                all: Some(all),
+                ..Asked::default()
+            };
             asked.kinds[StallKind::RealTime as usize] = real_time;
             Thresholds::choose(&asked, &Reading::Value(false)).ns(StallKind::RealTime)
         };
