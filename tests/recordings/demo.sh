@@ -1,85 +1,118 @@
-# What makes demo.zst: run in a machine of its own, see README.md. Load on loopback only.
-set -u
-hostname demo
-tracing=/sys/kernel/tracing
-
-# Somebody left events on, in the top level and in an instance of their own.
-for event in irq/softirq_entry irq/softirq_exit irq/irq_handler_entry sched/sched_process_exec \
-    sched/sched_process_fork sched/sched_process_exit oom/mark_victim; do
-    echo 1 >"$tracing/events/$event/enable"
-done
-mkdir "$tracing/instances/agent"
-echo 1 >"$tracing/instances/agent/events/tcp/enable"
-
-# And probes of the classic kind.
-for probe in tcp_sendmsg tcp_cleanup_rbuf udp_sendmsg; do
-    echo "p:agent/$probe $probe" >>"$tracing/kprobe_events"
-done
-echo "r:agent/accept_done inet_csk_accept" >>"$tracing/kprobe_events"
-echo 1 >"$tracing/events/agent/enable"
-
-# Cgroups with something in them, and some that are gone but still charged.
-group() {
-    mkdir -p "/sys/fs/cgroup/$1"
-}
-for parent in system.slice kubepods.slice kubepods.slice/kubepods-burstable.slice; do
-    group "$parent"
-    echo +memory >"/sys/fs/cgroup/$parent/cgroup.subtree_control"
-done
+#!/bin/sh
+# demo.sh STALLTOP TOOLS FILE: what makes demo.zst, see README.md. Root, cgroup v1's memory controller,
+# nft, python3, zstd; TOOLS is the folder of bpf-holder and host-load. Lasts 100 s.
+set -eu
+stalltop=$1 tools=$2 file=$3
+memory=/sys/fs/cgroup/memory
 pod=kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod3f1c9a52_7d0e_4b1a_9c55_2f8b6d1e7a90.slice
-group "$pod"
-echo +memory >"/sys/fs/cgroup/$pod/cgroup.subtree_control"
-for path in system.slice/sshd.service system.slice/postgresql.service system.slice/cron.service \
-    "$pod/cri-containerd-5b1d7d0f3c0a4e6f9e8d7c6b5a493827160f5e4d3c2b1a09f8e7d6c5b4a39281.scope"; do
-    group "$path"
-    sh -c "echo \$\$ >/sys/fs/cgroup/$path/cgroup.procs; exec tail -f /dev/null" </dev/null &
+container=$pod/cri-containerd-5b1d7d0f3c0a4e6f9e8d7c6b5a493827160f5e4d3c2b1a09f8e7d6c5b4a39281.scope
+instance=/sys/kernel/tracing/instances/agent
+
+if [ "${4-}" != inside ]; then
+    before=$(find $memory -type d -printf '/%P\n')
+    work=$(mktemp -d)
+    leave() {
+        [ ! -e "$work/pids" ] || while read -r pid; do kill "$pid" 2>/dev/null || true; done <"$work/pids"
+        rm -rf "$work"
+        sleep 1
+        echo 0 >$instance/events/enable 2>/dev/null || true
+        rmdir $instance 2>/dev/null || true
+        find $memory/system.slice $memory/kubepods.slice -depth -type d -exec rmdir {} +
+    }
+    trap leave EXIT
+    unshare --uts --net "$0" "$stalltop" "$tools" "$work" inside
+    # What else runs on this host is left out.
+    "$stalltop" stream --from "$work/all" | BEFORE=$before python3 -c '
+import json, os, sys
+others = set(os.environ["BEFORE"].split("\n")) - {"/"}
+for line in sys.stdin:
+    frame = json.loads(line)
+    cgroups = frame.get("cgroups", {})
+    if "rows" in cgroups:
+        rows = cgroups["rows"]
+        kept = [row for row in rows if row["path"] not in others]
+        place = {row["path"]: at for at, row in enumerate(kept)}
+        for row in kept:
+            if row["parent"] is not None:
+                row["parent"] = place[rows[row["parent"]]["path"]]
+        cgroups["rows"] = kept
+        cgroups["visible"] = len(kept)
+    print(json.dumps(frame, separators=(",", ":"), ensure_ascii=False))
+' | zstd -19 -q -f -o "$file"
+    exit
+fi
+
+work=$3
+hostname edge-3
+ip link set lo up
+
+# Runs COMMAND..., whose file is then called NAME, in the cgroup GROUP.
+start() { # GROUP NAME COMMAND...
+    group=$1 name=$2 program=$3
+    shift 3
+    mkdir -p "$memory/$group"
+    ln -sf "$(command -v "$program")" "$work/$name"
+    sh -c 'echo $$ >"$1/cgroup.procs"; shift; exec "$@"' sh "$memory/$group" "$work/$name" "$@" \
+        </dev/null >/dev/null 2>&1 &
+    echo $! >>"$work/pids"
+}
+for service in sshd cron postgresql; do
+    start system.slice/$service.service $service sleep 200
 done
+start "$container" worker sleep 200
 
-# A monitoring tool with BPF programs on hot functions, held open for as long as it runs.
-group system.slice/agent.service
-mkfifo /tmp/open
-sh -c 'echo $$ >/sys/fs/cgroup/system.slice/agent.service/cgroup.procs
-    exec bpf-holder kprobe:udp_recvmsg kretprobe:udp_recvmsg kprobe:tcp_v4_connect \
-        tracepoint:sched:sched_switch raw_tracepoint:sys_enter' </tmp/open &
-exec 9>/tmp/open
+# A monitoring agent: one program on all system calls, whose CPUs share a map, and others beside it.
+mkdir -p $memory/system.slice/netdata.service
+mkfifo "$work/hold"
+ln -s "$tools/bpf-holder" "$work/ebpf.plugin"
+sh -c 'echo $$ >"$1/system.slice/netdata.service/cgroup.procs"
+    exec "$2/ebpf.plugin" raw_tracepoint_hash:sys_enter tracepoint:sched:sched_switch \
+        tracepoint:sched:sched_process_exec raw_tracepoint:sched_wakeup' \
+    sh $memory "$work" <"$work/hold" >"$work/held" &
+echo $! >>"$work/pids"
+exec 9>"$work/hold"
+# Trace events that somebody left on.
+mkdir $instance
+echo 1 >$instance/events/tcp/enable
 
-zombies() { # COUNT
-    local i=0
-    mkdir -p /tmp/charged
-    while [ $i -lt "$1" ]; do
-        group "$pod/job$i"
-        sh -c "echo \$\$ >/sys/fs/cgroup/$pod/job$i/cgroup.procs; echo x >/tmp/charged/$i-\$\$; echo \$\$ >/sys/fs/cgroup/cgroup.procs"
-        rmdir "/sys/fs/cgroup/$pod/job$i"
-        i=$((i + 1))
-    done
-}
-zombies 150
+# A firewall with many rules: a datagram goes through all of them as often as its port says.
+awk 'BEGIN {
+    print "table ip demo {\nchain services {"
+    for (i = 0; i < 20000; i++) print "udp dport 9 ip saddr 192.0.2.1 counter drop"
+    print "}\nchain in {\ntype filter hook input priority 0;\nudp dport != 20000-20060 accept"
+    for (i = 0; i <= 60; i++) print "udp dport " 20000 + i " drop\njump services"
+    print "}\n}"
+}' | nft -f -
 
-flood() { # CPU SECONDS: datagrams to nobody, over loopback
-    timeout "$2" taskset -c "$1" sh -c 'while :; do head -c 400000 /dev/zero | nc -u -w 1 127.0.0.1 9 >/dev/null 2>&1; done' &
-}
-pings() { # CPU SECONDS
-    timeout "$2" taskset -c "$1" ping -q -A 127.0.0.1 >/dev/null 2>&1 &
-}
-
-stalltop record /out/demo.zst --for "${1:-125}s" &
+"$stalltop" --journal "$work/journal" record "$work/all" --for "${DEMO_SECONDS:-100}s" &
 recorder=$!
-sleep 4
-pings 3 45
-sleep 12
-pings 5 25
-sleep 18
-flood 3 14
-zombies 40
-pings 6 20
-sleep 20
-flood 5 16
-pings 1 14
-sleep 22
-zombies 30
-pings 3 16
-sleep 20
-flood 5 8
-# The last seconds are calm: what is left to see is the history.
+
+# Some traffic, and jobs that come and go and leave their page cache charged to what is gone.
+start system.slice/nginx.service nginx "$tools/host-load" flood 0 3 97 100
+mkdir -p "$memory/$container/jobs"
+home=$memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
+(
+    for round in $(seq 45); do
+        "$tools/host-load" zombies "$memory/$container/jobs" "$home" "$work/pages$round" 4
+        sleep 2
+    done
+) &
+echo $! >>"$work/pids"
+sleep 25
+# A resolver whose packets the firewall looks at for long, on CPU 1.
+cat >"$work/queries.py" <<'QUERIES'
+import os, random, socket, time
+os.sched_setaffinity(0, {1})
+random.seed(3)
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+end = time.monotonic() + 80
+while time.monotonic() < end:
+    out.sendto(b"?" * 32, ("127.0.0.1", 20000 + random.randint(8, 26)))
+    time.sleep(random.uniform(0.3, 2.1))
+QUERIES
+python3=$(python3 -c 'import sys; print(sys.executable)')
+start system.slice/unbound.service unbound "$python3" "$work/queries.py"
+sleep 25
+# And a service with many system calls, which the agent's program looks at.
+start system.slice/haproxy.service haproxy "$tools/host-load" calls 50
 wait $recorder
-ls -l /out

@@ -13,6 +13,8 @@ mod switch;
 mod top;
 mod undo;
 
+pub(crate) use confirm::undo_command;
+
 use std::io;
 use std::process::ExitCode;
 

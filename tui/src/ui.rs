@@ -102,6 +102,8 @@ struct Ui {
     feed: feed::Running,
     /// Leave to change the host.
     writer: Option<Writer>,
+    /// Where its changes stand.
+    journal: Option<PathBuf>,
     jobs: Option<std::sync::mpsc::Sender<Job>>,
     /// For the threads that are started: once all have ended, nothing more can come.
     answers: Option<Sender<Done>>,
@@ -127,7 +129,8 @@ impl Ui {
             model: Model::new(),
             feed,
             writer: None,
-            jobs: journal.map(start).transpose()?,
+            jobs: journal.clone().map(start).transpose()?,
+            journal,
             answers: Some(answers),
             done,
             redraw: true,

@@ -87,7 +87,7 @@ impl<'a> Desk<'a> {
     }
 
     fn print_undo(&self, out: &mut impl io::Write, plan: &Plan) -> io::Result<()> {
-        let undo = self.undo_command(None);
+        let undo = self.undo_command("");
         match plan.undo {
             _ if plan.puts_back() => Ok(()),
             UndoClass::Exact => writeln!(out, "  can be undone: {undo}"),
@@ -97,8 +97,8 @@ impl<'a> Desk<'a> {
     }
 
     /// The command that undoes a change here.
-    fn undo_command(&self, id: Option<u64>) -> String {
-        undo_command(&self.env, self.writer.journal(), id)
+    fn undo_command(&self, argument: &str) -> String {
+        undo_command(&self.env, self.writer.journal(), argument)
     }
 
     /// Does the writes of a plan, reports.
@@ -137,12 +137,12 @@ impl<'a> Desk<'a> {
             Standing::Nothing => Some(format!("nothing was written (journal entry {id})")),
             standing if standing.can_undo() => Some(format!(
                 "journal entry {id} has what was written of it; {} puts it back",
-                self.undo_command(Some(id))
+                self.undo_command(&id.to_string())
             )),
             _ => entry.undoes.map(|undone| {
                 format!(
                     "a part of change {undone} is put back; {} goes on with the rest",
-                    self.undo_command(Some(undone))
+                    self.undo_command(&undone.to_string())
                 )
             }),
         }
@@ -171,12 +171,13 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// The command that undoes a change (`None`: the newest), for a person to run: with the journal's
-/// name where it is another than this host's own.
-pub(crate) fn undo_command(env: &Env, journal: &Path, id: Option<u64>) -> String {
+/// The command that undoes a change (its number; none: the newest), for a person to run: with the
+/// journal's name where it is another than this host's own.
+pub(crate) fn undo_command(env: &Env, journal: &Path, argument: &str) -> String {
     let mut command = "stalltop undo".to_owned();
-    if let Some(id) = id {
-        command += &format!(" {id}");
+    if !argument.is_empty() {
+        command += " ";
+        command += argument;
     }
     if journal != Journal::path_for(env, None) {
         // It may be pasted into a shell that is elsewhere.

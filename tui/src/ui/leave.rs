@@ -2,12 +2,15 @@
 
 use std::io::Write as _;
 
+use stalltop_collectors::Env;
+use stalltop_collectors::change::Journal;
 use stalltop_model::change::{Entry, Outcome, Plan, Standing};
 use stalltop_model::printable;
 
 use super::Ui;
 use super::signals::{Signals, Told};
 use super::worker::Done;
+use crate::commands::undo_command;
 
 impl Ui {
     /// Waits for what is being written, unless a second signal comes, and says what stays.
@@ -73,7 +76,7 @@ impl Ui {
         let made = changes.filter(|entry| self.made.contains(&entry.id));
         let cut_off = self.writing.values().map(|plan| self.cut_off(plan));
         let failed = self.failed.iter().cloned();
-        made.filter_map(in_effect)
+        made.filter_map(|entry| self.in_effect(entry))
             .chain(cut_off)
             .chain(failed)
             .collect()
@@ -82,32 +85,34 @@ impl Ui {
     /// What is known of a change whose end was not waited for.
     fn cut_off(&self, plan: &Plan) -> String {
         let ours = |e: &&Entry| e.outcome == Outcome::Intended && e.plan == *plan;
-        match self.model.changes().iter().rev().find(ours) {
-            Some(entry) if entry.standing().can_undo() => format!(
-                "unfinished: {} (stalltop undo {} puts back what was written)",
-                plan.title, entry.id
+        let (undo, then) = match self.model.changes().iter().rev().find(ours) {
+            Some(entry) if entry.standing().can_undo() => (
+                self.undo(&entry.id.to_string()),
+                "puts back what was written",
             ),
-            _ => format!(
-                "unfinished: {} (stalltop undo --list says how far it came)",
-                plan.title
-            ),
-        }
+            _ => (self.undo("--list"), "says how far it came"),
+        };
+        format!("unfinished: {} ({undo} {then})", plan.title)
     }
-}
 
-fn in_effect(entry: &Entry) -> Option<String> {
-    let title = &entry.plan.title;
-    let what = match (entry.standing(), &entry.outcome) {
-        (Standing::Part, Outcome::Failed { written, .. }) => {
-            format!("{written} of {} writes: {title}", entry.plan.writes.len())
-        }
-        (standing, _) if standing.in_effect() => title.to_string(),
-        _ => return None,
-    };
-    Some(format!(
-        "still in effect: {what} (stalltop undo {})",
-        entry.id
-    ))
+    fn in_effect(&self, entry: &Entry) -> Option<String> {
+        let title = &entry.plan.title;
+        let what = match (entry.standing(), &entry.outcome) {
+            (Standing::Part, Outcome::Failed { written, .. }) => {
+                format!("{written} of {} writes: {title}", entry.plan.writes.len())
+            }
+            (standing, _) if standing.in_effect() => title.to_string(),
+            _ => return None,
+        };
+        let undo = self.undo(&entry.id.to_string());
+        Some(format!("still in effect: {what} ({undo})"))
+    }
+
+    fn undo(&self, argument: &str) -> String {
+        let env = Env::live();
+        let own = Journal::path_for(&env, None);
+        undo_command(&env, self.journal.as_deref().unwrap_or(&own), argument)
+    }
 }
 
 /// After a lost connection nobody reads it; the journal has it all the same.

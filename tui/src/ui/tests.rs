@@ -150,6 +150,13 @@ fn a_change_whose_thread_failed_is_not_waited_for_and_told() {
         ui.stays(),
         ["unfinished: switch off 2 events (stalltop undo 4 puts back what was written)"]
     );
+    // Undo must look where it was written down.
+    ui.journal = Some("/t/a journal".into());
+    assert_eq!(
+        ui.stays(),
+        ["unfinished: switch off 2 events \
+          (stalltop undo 4 --journal '/t/a journal' puts back what was written)"]
+    );
 }
 
 #[test]

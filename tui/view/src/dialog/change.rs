@@ -258,17 +258,14 @@ fn failed(request: &Request, failure: &Failure) -> Vec<(String, Role)> {
         }
         ChangeError::Missing(reason) => {
             lines.push((printable(&reason.to_string()).into_owned(), Role::Warning));
-            lines.push((
-                format!("fix: {}", printable(&reason.fix())),
-                Role::DialogCode,
-            ));
+            lines.push((format!("fix: {}", escaped(&reason.fix())), Role::DialogCode));
         }
         ChangeError::Instead { reason, instead } => {
             lines.push((printable(&reason.to_string()).into_owned(), Role::Warning));
-            lines.push((format!("fix: {}", printable(&reason.fix())), Role::Text));
-            lines.push((format!("instead: {}", printable(instead)), Role::DialogCode));
+            lines.push((format!("fix: {}", escaped(&reason.fix())), Role::Text));
+            lines.push((format!("instead: {}", escaped(instead)), Role::DialogCode));
         }
-        other => lines.push((printable(&other.to_string()).into_owned(), Role::Warning)),
+        other => lines.push((escaped(&other.to_string()).into_owned(), Role::Warning)),
     }
     if let Some(entry) = entry
         && written > 0
