@@ -116,7 +116,7 @@ fn what_is_injected_is_found_and_nothing_is_left() {
             .unwrap();
         let report = report(&output);
         let results = report["results"].as_array().unwrap();
-        assert_eq!(results.len(), 5, "{report:#}");
+        assert_eq!(results.len(), 6, "{report:#}");
         let zombies = &report["zombies"]["ok"];
         assert!(zombies["counted"].as_u64() >= Some(450), "{zombies}");
         assert!(zombies["reads"]["count"].as_u64() > Some(0), "{zombies}");

@@ -7,6 +7,8 @@ mod changes;
 
 #[path = "screens/host.rs"]
 mod host;
+#[path = "screens/jobs.rs"]
+mod jobs;
 #[path = "screens/locks.rs"]
 mod locks;
 #[path = "screens/stalls.rs"]
