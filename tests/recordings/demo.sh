@@ -17,7 +17,7 @@ if [ "${4-}" != inside ]; then
         sleep 1
         echo 0 >$instance/events/enable 2>/dev/null || true
         rmdir $instance 2>/dev/null || true
-        find $memory/system.slice $memory/kubepods.slice -depth -type d -exec rmdir {} +
+        find $memory/system.slice $memory/kubepods.slice $memory/user.slice -depth -type d -exec rmdir {} +
     }
     trap leave EXIT
     unshare --uts --net "$0" "$stalltop" "$tools" "$work" inside
@@ -45,6 +45,12 @@ fi
 work=$3
 hostname edge-3
 ip link set lo up
+# As somebody who came by SSH.
+home=$memory/user.slice/user-0.slice/session-3.scope
+mkdir -p "$home"
+echo $$ >"$home/cgroup.procs"
+ln -s "$(realpath "$stalltop")" "$work/stalltop"
+stalltop=$work/stalltop
 
 # Runs COMMAND..., whose file is then called NAME, in the cgroup GROUP.
 start() { # GROUP NAME COMMAND...
@@ -90,7 +96,6 @@ recorder=$!
 # Some traffic, and jobs that come and go and leave their page cache charged to what is gone.
 start system.slice/nginx.service nginx "$tools/host-load" flood 0 3 97 100
 mkdir -p "$memory/$container/jobs"
-home=$memory$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup)
 (
     for round in $(seq 45); do
         "$tools/host-load" zombies "$memory/$container/jobs" "$home" "$work/pages$round" 4
@@ -107,7 +112,7 @@ random.seed(3)
 out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 end = time.monotonic() + 80
 while time.monotonic() < end:
-    out.sendto(b"?" * 32, ("127.0.0.1", 20000 + random.randint(8, 26)))
+    out.sendto(b"?" * 32, ("127.0.0.1", 20000 + random.randint(28, 60)))
     time.sleep(random.uniform(0.3, 2.1))
 QUERIES
 python3=$(python3 -c 'import sys; print(sys.executable)')
