@@ -2,7 +2,7 @@
 //!
 //! Paused virtual CPUs and stalls of our own making never count. Three rules share the stalls:
 //! those in which one process read statistics of the kernel are [`statistics`]'s, those in which
-//! one process's real-time tasks kept others waiting [`real_time`]'s, and all others
+//! one process's real-time tasks kept others waiting [`mod@real_time`]'s, and all others
 //! [`concentrated`]'s.
 
 mod evidence;

@@ -86,7 +86,7 @@ pub(super) const SCENES: &[Scene] = &[
         name: "tracing",
         recording: "i1.zst",
         columns: 120,
-        rows: 23,
+        rows: 29,
         theme: "night",
         samples: 16,
         keys: &["5", "K"],
