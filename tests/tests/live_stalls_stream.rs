@@ -255,6 +255,7 @@ fn busy(cpu: u32, time: Duration) {
 
 #[test]
 fn a_real_time_task_that_others_wait_for_is_named() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     require!(need::program("chrt"));
@@ -272,12 +273,17 @@ fn a_real_time_task_that_others_wait_for_is_named() {
             let mut command = Command::new("chrt");
             command.args(["--fifo", "7"]).arg(this);
             command.args(["--exact", "keeps", "--nocapture"]);
-            let (mut keeper, _) = spawn(command.env(KEEPER, cpu.to_string()));
+            // A test program that cannot say what it does ends at once: its output stays open.
+            let (mut keeper, _output) = spawn(command.env(KEEPER, cpu.to_string()));
             let deadline = Instant::now() + Duration::from_secs(10);
-            while keeper.0.try_wait().expect("wait(2)").is_none() {
+            let status = loop {
+                if let Some(status) = keeper.0.try_wait().expect("wait(2)") {
+                    break status;
+                }
                 assert!(Instant::now() < deadline, "it does not end");
                 std::thread::sleep(Duration::from_millis(50));
-            }
+            };
+            assert!(status.success(), "{status}");
             keeper.0.id()
         })
     });
@@ -303,6 +309,7 @@ fn a_real_time_task_that_others_wait_for_is_named() {
 
 #[test]
 fn ordinary_tasks_that_share_a_cpu_keep_it_from_nobody() {
+    let _alone = need::alone();
     require!(need::root());
     require!(need::path("/sys/kernel/btf/vmlinux"));
     let (kind, cpu) = (StallKind::RealTime, last_cpu());
