@@ -100,15 +100,21 @@ fn events_go_off_and_come_back_by_keys() {
     assert!(!tty.text().contains("still in effect"), "{}", tty.text());
 }
 
+/// A screen that asks whether both events of an instance are to be switched off.
+fn asked(bench: &Bench, own: &Instance) -> Tty {
+    let mut tty = first_screen(bench.start().size(200, 36).run());
+    select(&mut tty, own);
+    tty.keys(" ");
+    tty.see(&["Enter do it"]);
+    tty
+}
+
 #[test]
 fn who_leaves_is_told_what_is_still_off() {
     require!(need::root());
     let own = require!(own("left"));
     let bench = Bench::new();
-    let mut tty = first_screen(bench.start().size(200, 36).run());
-    select(&mut tty, &own);
-    tty.keys(" ");
-    tty.see(&["Enter do it"]);
+    let mut tty = asked(&bench, &own);
     tty.keys("\r");
     tty.until("both events off", || states(&own) == ["0", "0"]);
     tty.wait("the pane", |screen| {
@@ -173,10 +179,7 @@ fn locked(bench: &Bench) -> std::fs::File {
 
 /// Confirms a change that cannot begin, and leaves at once.
 fn leave_within_a_change(bench: &Bench, own: &Instance) -> (Tty, std::fs::File) {
-    let mut tty = first_screen(bench.start().size(200, 36).run());
-    select(&mut tty, own);
-    tty.keys(" ");
-    tty.see(&["Enter do it"]);
+    let mut tty = asked(bench, own);
     let lock = locked(bench);
     tty.keys("\r\x03");
     (tty, lock)
@@ -220,10 +223,7 @@ fn a_lost_connection_does_not_cut_a_change_off() {
     require!(need::root());
     let own = require!(own("lost"));
     let bench = Bench::new();
-    let mut tty = first_screen(bench.start().size(200, 36).run());
-    select(&mut tty, &own);
-    tty.keys(" ");
-    tty.see(&["Enter do it"]);
+    let mut tty = asked(&bench, &own);
     let lock = locked(&bench);
     tty.keys("\r");
     tty.see(&["leaves it to go on"]);
