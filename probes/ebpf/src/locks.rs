@@ -5,10 +5,11 @@
 //! runs a program only once at a time on a CPU and leaves out the runs of an interrupt that comes in
 //! between (`__bpf_trace_run`, kernel/trace/bpf_trace.c); before, the program itself does, by a word
 //! of this CPU's. Either way that interrupt's beginnings and ends are left out alike, where with two
-//! programs an end alone could be and the next one be paired with a stale beginning. The two are told apart by the second argument: the flags of a beginning are
-//! greater than 0, an end has 0 or an error number. Only a semaphore's beginning has no flags: it
-//! is taken for an end, finds no beginning, and is counted so. A raw tracepoint, never a classic
-//! one: those are blind to contention within other BPF programs (`trace_call_bpf` runs nothing
+//! programs an end alone could be and the next one be paired with a stale beginning. The two are
+//! told apart by the second argument: the flags of a beginning are greater than 0, an end has 0 or an
+//! error number. Only a semaphore's beginning has no flags: it is taken for an end, finds no
+//! beginning, and is counted so. A raw tracepoint, never a classic one: those are blind to
+//! contention within other BPF programs (`trace_call_bpf` runs nothing
 //! while `bpf_prog_active` is raised).
 //!
 //! Waits that spin are kept in this CPU's slot of [`LOCKS`], those that sleep in [`WAITERS`], where
